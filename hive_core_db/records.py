@@ -1,0 +1,331 @@
+"""The rows that cross floor 2: what is stored, what is asked for, and the verdicts.
+
+Plain named tuples and slotted records, for millions of them pass here: no
+validation, no behaviour. Times are UTC microseconds since 1970, durations are
+microseconds. This module knows neither topics nor event classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class StoredEvent(NamedTuple):
+    """One row of the log, in the order of its columns."""
+
+    position: int
+    event_id: str
+    stream: str
+    version: int
+    topic: str
+    correlation_id: str
+    causation_id: str | None
+    cause_position: int | None
+    decided_by: str | None
+    source: str
+    schema_version: int
+    payload: str
+    metadata: str | None
+    digest: str
+    append_first: int
+    occurred_at: int
+    recorded_at: int
+
+
+class NewEvent(NamedTuple):
+    """An event on its way into the log; position, version and recorded_at are given under the lock.
+
+    ``payload`` is the exact JSON text, ``digest`` its sha256 in hex. ``occurred_at``
+    None means: when it was recorded. ``fresh`` promises that neither the event id
+    nor the stream can be in the log yet (both were just drawn at random), so that
+    the log need not look; a broken promise is caught by the unique indexes.
+    """
+
+    event_id: str
+    stream: str
+    topic: str
+    correlation_id: str
+    causation_id: str | None
+    cause_position: int | None
+    decided_by: str | None
+    source: str
+    schema_version: int
+    payload: str
+    metadata: str | None
+    digest: str
+    occurred_at: int | None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointMove:
+    """Move a partition's checkpoint forward, as its owner: lease and fence must be the stored ones."""
+
+    group: str
+    partition: int
+    position: int
+    lease_id: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkInsert:
+    """Put an effect into the work queue, with the intent that asks for it.
+
+    ``event_index`` is the intent's index in the request's events; its event id is the work id.
+    ``queue`` names the set of required labels. ``state`` is where it starts: ``ready``
+    (a hand may claim it), ``delayed`` (time makes it due after ``delay``) or
+    ``waiting`` (a person ends it). Timeouts of None never strike.
+    """
+
+    event_index: int
+    queue: str
+    state: str
+    priority: int = 5
+    cost: float = 1.0
+    delay: int = 0
+    waiting_timeout: int | None = None
+    running_timeout: int | None = None
+    silent_timeout: int | None = None
+    total_timeout: int | None = None
+    preferred: str | None = None
+    hold_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkClaim:
+    """Take a ready item: it must still be ready, uncancelled and at ``fence``; its fence and attempt then grow by one."""
+
+    work_id: str
+    fence: int
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkEnd:
+    """Close an item for good. ``fence`` None ends it whoever holds it (people, the clock's ends of unclaimed items)."""
+
+    work_id: str
+    fence: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkRetry:
+    """Give a claimed item back after ``delay``: ready again when that has passed."""
+
+    work_id: str
+    fence: int
+    delay: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkCancel:
+    """Ask for an item's end: it becomes unclaimable. No verdict depends on it; an ended item is left alone."""
+
+    work_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkTouch:
+    """Say that a claimed item is alive (its silent timeout starts again)."""
+
+    work_id: str
+    fence: int
+
+
+WorkChange = WorkInsert | WorkClaim | WorkEnd | WorkRetry | WorkCancel | WorkTouch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkKey:
+    """Set a failing key aside (or move its next try): events of the key wait from ``from_position`` on."""
+
+    group: str
+    key: str
+    partition: int
+    from_position: int
+    attempt: int
+    retry_in: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnparkKey:
+    """The key has caught up with its partition's checkpoint: its row goes."""
+
+    group: str
+    key: str
+
+
+ParkChange = ParkKey | UnparkKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewWrite:
+    """Set a read model's document as of ``position``; ``body`` None ends it."""
+
+    view: str
+    version: int
+    key: str
+    position: int
+    body: str | None
+    sort: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendRequest:
+    """One atomic append: everything in it happens, or nothing does.
+
+    ``expected`` maps streams to the version they must have (0: no event yet), also
+    streams that the request does not append to. ``quiet`` maps correlation ids to
+    the position after which the log must hold nothing else of them. Views,
+    parks and checkpoints are applied after the events. ``owner`` is None, or a (group,
+    partition, lease id, fence) whose ownership must hold although its checkpoint does not move.
+    """
+
+    epoch: int
+    events: tuple[NewEvent, ...] = ()
+    expected: Mapping[str, int] = field(default_factory=dict)
+    quiet: Mapping[str, int] = field(default_factory=dict)
+    owner: tuple[str, int, str, int] | None = None
+    checkpoints: tuple[CheckpointMove, ...] = ()
+    work: tuple[WorkChange, ...] = ()
+    parks: tuple[ParkChange, ...] = ()
+    views: tuple[ViewWrite, ...] = ()
+
+
+class Appended(NamedTuple):
+    """The request is in the log; ``events`` are its rows as stored."""
+
+    first: int
+    last: int
+    events: tuple[StoredEvent, ...]
+
+
+class AlreadyThere(NamedTuple):
+    """Exactly these events were in the log already; nothing was applied again."""
+
+    first: int
+    last: int
+
+
+class Corrupt(NamedTuple):
+    """Some of the event ids are known, or known with other content."""
+
+    event_id: str
+
+
+class FencedOff(NamedTuple):
+    """Lease, fence or epoch is not the stored one (or a checkpoint lies beyond the head)."""
+
+    what: str
+    held: int
+    actual: int
+
+
+class Ended(NamedTuple):
+    """The work item is closed."""
+
+    work_id: str
+
+
+class Conflict(NamedTuple):
+    """A stream is not at its expected version."""
+
+    stream: str
+    expected: int
+    actual: int
+
+
+class NotQuiet(NamedTuple):
+    """The correlation has an event after the position that the request named."""
+
+    correlation_id: str
+    position: int
+
+
+Verdict = Appended | AlreadyThere | Corrupt | FencedOff | Ended | Conflict | NotQuiet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """A row of the work queue; ``work_id`` is the intent's event id. Instants are database time."""
+
+    work_id: str
+    position: int
+    topic: str
+    correlation_id: str
+    stream: str
+    queue: str
+    state: str
+    turn: float
+    attempt: int
+    fence: int
+    lease_id: str | None
+    cancel_requested: bool
+    due_at: int | None
+    claimed_at: int | None
+    inserted_at: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """A partition of a group: its checkpoint and who holds it (``lease_id`` None: nobody)."""
+
+    group: str
+    number: int
+    position: int
+    lease_id: str | None
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedKey:
+    """A key set aside; ``next_try`` None means: until somebody retries or discards it."""
+
+    group: str
+    key: str
+    partition: int
+    from_position: int
+    attempt: int
+    next_try: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A process's sign of life: who, from when, until when; ``info`` is JSON text for people."""
+
+    lease_id: str
+    owner: str
+    opened_at: int
+    expires_at: int
+    closed: bool
+    info: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMeta:
+    """The log's identity: its name, its random id, the present epoch, the database's identity."""
+
+    name: str
+    log_id: str
+    epoch: int
+    database_id: str
+    first_position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewRow:
+    """A read model's document as it was from ``from_position`` until before ``until_position`` (None: still)."""
+
+    view: str
+    version: int
+    key: str
+    from_position: int
+    until_position: int | None
+    sort: str
+    body: str

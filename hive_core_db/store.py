@@ -1,0 +1,198 @@
+"""The ports of floor 2 and the store that holds them.
+
+Every port has one contract suite that each backend passes. A port is a Protocol;
+its implementations live in ``event_logs/``, ``work_queues/`` and so on, or share a
+backend folder where they share a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hive_core_db.records import (
+    AppendRequest,
+    Lease,
+    LogMeta,
+    ParkedKey,
+    Partition,
+    StoredEvent,
+    Verdict,
+    ViewRow,
+    WorkItem,
+)
+
+
+class EventLog(Protocol):
+    """The append-only log.
+
+    Guarantees:
+        Positions are gapless and in commit order: a reader that has seen N and asks for
+        more never misses anything. A request is atomic, and one request's verdict never
+        fails its neighbours. When ``append`` returns, what it appended is durable. A
+        cancelled ``append`` has happened whole or not at all.
+    """
+
+    async def meta(self) -> LogMeta: ...
+    async def append(self, batch: Sequence[AppendRequest]) -> list[Verdict]:
+        """Judge the requests in order, as if committed apart, in one transaction (checkpoints, work, views ride along)."""
+        ...
+
+    async def head(self) -> int: ...
+    async def poll(self) -> int | None:
+        """The head if another connection may have written since the last poll, else None; microseconds when idle."""
+        ...
+
+    async def read(
+        self, after: int, *, limit: int, topics: Sequence[str] | None = None, until: int | None = None
+    ) -> list[StoredEvent]:
+        """Events with ``after < position`` (``<= until``), ascending; ``topics`` are full topics, read by their index."""
+        ...
+
+    async def read_stream(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
+        """Events of a stream with ``version > after``."""
+        ...
+
+    async def read_correlation(self, correlation_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
+        """Events of a correlation with ``position > after``."""
+        ...
+
+    async def last_of_correlation(self, correlation_id: str) -> int:
+        """The correlation's last position, 0 if it has none."""
+        ...
+
+    async def get(self, event_id: str) -> StoredEvent | None: ...
+    async def latest(self, topics: Sequence[str], *, limit: int, before: int | None = None) -> list[StoredEvent]:
+        """The newest events of these topics, newest first."""
+        ...
+
+    async def topics(self) -> list[str]:
+        """Every topic that the log has seen."""
+        ...
+
+    async def correlations(self, prefix: str, *, limit: int = 10) -> list[str]:
+        """Correlation ids that begin with ``prefix``, in order."""
+        ...
+
+    async def position_at(self, time: int) -> int:
+        """The last position recorded at or before ``time``; 0 if none."""
+        ...
+
+
+class WorkQueue(Protocol):
+    """What waits to be done. All changes are parts of append requests; this port reads.
+
+    Guarantees:
+        An item is claimed by at most one lease at a time and ends exactly once.
+    """
+
+    async def claimable(self, queues: Sequence[str], *, limit: int, worker: str | None = None) -> list[WorkItem]:
+        """Ready items of these queues, in turn order; items that prefer another worker are left out while they hold out."""
+        ...
+
+    async def due(self, *, limit: int) -> list[WorkItem]:
+        """Items for the clock: ``reason`` is ``delay`` (time has come), ``waiting``, ``running``, ``silent``, ``total``
+        (a timeout struck), ``lease`` (claimed, but its lease is closed or expired) or ``cancel`` (asked to end, unclaimed)."""
+        ...
+
+    async def next_due(self) -> int | None:
+        """When the next item falls due, in database time; None if none will by time alone."""
+        ...
+
+    async def make_ready(self, work_id: str) -> bool:
+        """Turn a delayed retry into a ready item (no event: the attempt's failure already said when)."""
+        ...
+
+    async def items(self, correlation_id: str | None = None) -> list[WorkItem]:
+        """Open items, all or of one correlation, in insertion order."""
+        ...
+
+    async def item(self, work_id: str) -> WorkItem | None: ...
+    async def cancelled(self, lease_id: str) -> list[str]:
+        """Items claimed by this lease that were asked to end."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Groups, their partitions and what they have handled; moving a checkpoint is part of an append."""
+
+    async def ensure_group(self, group: str, *, partitions: int, start: int) -> int:
+        """Make the group if it is new, its checkpoints at ``start``; returns its number of partitions, fixed for ever."""
+        ...
+
+    async def partitions(self, group: str) -> list[Partition]: ...
+    async def groups(self) -> list[str]: ...
+    async def join(self, group: str, lease_id: str) -> None: ...
+    async def leave(self, group: str, lease_id: str) -> None: ...
+    async def members(self, group: str) -> list[str]:
+        """Lease ids of the members whose leases are open and unexpired, sorted."""
+        ...
+
+    async def take(self, group: str, partition: int, lease_id: str) -> Partition | None:
+        """Own a partition that is free, or whose owner's lease has ended (an expired lease is closed first). The fence grows."""
+        ...
+
+    async def release(self, group: str, partition: int, lease_id: str, fence: int) -> None: ...
+    async def parked(self, group: str | None = None, *, partition: int | None = None) -> list[ParkedKey]: ...
+
+
+class Leases(Protocol):
+    """Signs of life, in database time."""
+
+    async def open(self, owner: str, *, ttl: int, info: str = "{}") -> Lease: ...
+    async def renew(self, lease_id: str, *, ttl: int) -> bool:
+        """False when the lease was closed meanwhile: its owner must stop."""
+        ...
+
+    async def close(self, lease_id: str) -> None: ...
+    async def live(self) -> list[Lease]: ...
+
+
+class Blobs(Protocol):
+    """Large bodies by their sha256, deduplicated."""
+
+    async def put(self, body: bytes) -> str:
+        """Store and return the digest; idempotent, marks the blob as used now."""
+        ...
+
+    async def get(self, digest: str) -> bytes | None: ...
+    async def sweep(self) -> int:
+        """Remove what is unreferenced for a day; returns how many."""
+        ...
+
+
+class Views(Protocol):
+    """Documents of read models; written by append requests."""
+
+    async def get(self, view: str, version: int, key: str, *, at: int | None = None) -> ViewRow | None: ...
+    async def rows(
+        self, view: str, version: int, *, at: int | None = None, limit: int = 100, after: tuple[str, str] | None = None
+    ) -> list[ViewRow]:
+        """Rows ascending by (sort, key)."""
+        ...
+
+    async def drop(self, view: str, version: int) -> None: ...
+
+
+class Store(Protocol):
+    """An open database: its ports, and its end."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def log(self) -> EventLog: ...
+    @property
+    def work(self) -> WorkQueue: ...
+    @property
+    def checkpoints(self) -> Checkpoints: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def blobs(self) -> Blobs: ...
+    @property
+    def views(self) -> Views: ...
+    def now(self) -> int:
+        """Database time, UTC microseconds."""
+        ...
+
+    async def close(self) -> None: ...
