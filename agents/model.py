@@ -1,0 +1,241 @@
+"""The port to language models: one request in, one reply or one failure out.
+
+The canonical wire form is Anthropic's Messages JSON: messages, content blocks and
+tools are kept exactly as a provider gave them, so that a reply in the log is what
+the model said, and can be sent back as it is. This module owns the words and the
+way to open a model by its name; it must not know any provider, event or brain.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from hive_errors import ModelNotInstalled, ModelSettingMissing, UnknownModel
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "Charge",
+    "Model",
+    "ModelFailure",
+    "ModelReply",
+    "ModelRequest",
+    "Usage",
+    "open_model",
+]
+
+DEFAULT_TIMEOUT: Final = 600.0
+"""Seconds that a model may stay silent before the attempt counts as failed."""
+
+_SUGGESTED: Final = ("scripted", "claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5", "anthropic:claude-sonnet-5-5")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """What to send to a model, and who asks.
+
+    Attributes:
+        model: The provider's name of the model, without the ``anthropic:`` prefix.
+        system: The system prompt; empty for none.
+        messages: Messages-API messages, oldest first, starting with a user's.
+        tools: Messages-API tool definitions (``name``, ``description``, ``input_schema``).
+        max_tokens: The most tokens that the reply may have.
+        params: Further fields of the request's body, such as ``tool_choice`` or ``thinking``.
+        role: Who asks: ``planner``, ``reviewer``, ``drone`` or a brain of your own.
+        task: The task it is about; None when it is about the run as a whole.
+        turn: Which call of this session, from 1.
+        attempt: Which attempt of this very call, from 1: the queue counts it.
+        try_number: Which try of the task, from 1: the queen counts it.
+    """
+
+    model: str
+    messages: tuple[dict[str, Any], ...]
+    system: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
+    max_tokens: int = 8192
+    params: Mapping[str, Any] = field(default_factory=dict)
+    role: str
+    task: str | None = None
+    turn: int = 1
+    attempt: int = 1
+    try_number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the provider counted them.
+
+    ``input_tokens`` is only the part that was neither read from nor written to a
+    cache, as Anthropic gives it; ``total_input_tokens`` is everything that was sent.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    @property
+    def total_input_tokens(self) -> int:
+        """All input tokens, cached or not."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What a call cost: ``amount`` in US dollars as a decimal string, and the price table it comes from."""
+
+    amount: str
+    price_table: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReply:
+    """A whole answer of a model; a part of one is always a ``ModelFailure``.
+
+    Attributes:
+        message: ``{"role": "assistant", "content": [blocks]}``, the blocks verbatim.
+        stop_reason: ``end_turn``, ``tool_use``, ``max_tokens``, ``stop_sequence``, ``pause_turn``,
+            ``refusal``, ``model_context_window_exceeded``, or a newer one of the provider.
+        usage: The tokens it took.
+        model: The model that answered, as it names itself.
+        charge: What it cost; None when no price is known.
+        provider_request_id: The provider's id of the call, for its support.
+        ttft: Seconds from the request to the first content; None when nothing was streamed.
+    """
+
+    message: dict[str, Any]
+    stop_reason: str
+    usage: Usage
+    model: str
+    charge: Charge | None = None
+    provider_request_id: str | None = None
+    ttft: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The text blocks, joined."""
+        return text_of(self.message["content"])
+
+    @property
+    def tool_uses(self) -> tuple[dict[str, Any], ...]:
+        """The ``tool_use`` blocks in order, each with a complete input."""
+        return tuple(block for block in self.message["content"] if block.get("type") == "tool_use")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFailure:
+    """An attempt that gave no whole answer.
+
+    Attributes:
+        reason: One sentence for people; holds no credential.
+        kind: The provider's error type (``overloaded_error``, ``rate_limit_error``, ...), or one of
+            ``connection_error``, ``timeout_error``, ``incomplete_stream``, ``malformed_stream``,
+            ``malformed_tool_input``, ``max_tokens_in_tool_use``, ``missing_answer``.
+        retryable: Whether the same request may succeed later.
+        retry_after: Seconds that the provider asks to wait; None when it does not say.
+        partial: The text that had arrived; None when there was none.
+        usage: Tokens spent all the same, as far as known.
+        charge: What they cost, as far as known.
+        provider_request_id: The provider's id of the call, for its support.
+    """
+
+    reason: str
+    kind: str
+    retryable: bool
+    retry_after: float | None = None
+    partial: str | None = None
+    usage: Usage | None = None
+    charge: Charge | None = None
+    provider_request_id: str | None = None
+
+
+class Model(Protocol):
+    """Something that answers requests.
+
+    Guarantees:
+        - An outcome is a value: whatever provider or network do, ``respond`` returns a reply or a
+          failure. It raises only what nobody planned, and lets ``asyncio.CancelledError`` pass.
+        - A reply is whole: the provider said that the message ended, and every ``tool_use`` has an
+          input that parsed. Anything less is a failure with the text so far in ``partial``.
+        - One call is one attempt: an implementation never retries, for attempts belong to the queue.
+        - ``on_text`` gets pieces of text in order, none after ``respond`` has ended; what it raises
+          is not caught. The reply's text is exactly these pieces, joined.
+        - Cancelling ``respond`` closes the connection of that call before it raises.
+        - Calls may run side by side. ``aclose`` may be called twice; no call may follow it.
+    """
+
+    async def respond(
+        self, request: ModelRequest, *, on_text: Callable[[str], None] | None = None
+    ) -> ModelReply | ModelFailure:
+        """Answer one request, once; see the guarantees."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what the model holds open, such as pooled connections."""
+        ...
+
+
+def text_of(blocks: list[dict[str, Any]]) -> str:
+    """The text of the text blocks among ``blocks``, joined."""
+    return "".join(block["text"] for block in blocks if block.get("type") == "text")
+
+
+def open_model(
+    name: str,
+    *,
+    script: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Model:
+    """Open a model by its name; the implementation is imported only now.
+
+    Args:
+        name: ``scripted`` (with ``script``), ``scripted:FILE``, ``claude-...`` or ``anthropic:NAME``.
+        script: The file of answers for ``scripted``.
+        environ: Where ``ANTHROPIC_API_KEY`` and ``ANTHROPIC_BASE_URL`` are looked up; the process's by default.
+        timeout: Seconds that the model may stay silent.
+
+    Raises:
+        UnknownModel: No implementation knows the name.
+        ModelSettingMissing: A key or a script file is missing.
+        ModelNotInstalled: The provider's client is not installed.
+        ScriptInvalid: The script cannot be read.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "scripted":
+        return _open_scripted(name, Path(rest) if rest else script)
+    if kind == "anthropic" and rest:
+        return _open_anthropic(name, os.environ if environ is None else environ, timeout)
+    if name.startswith("claude-"):
+        return _open_anthropic(name, os.environ if environ is None else environ, timeout)
+    close = difflib.get_close_matches(name, _SUGGESTED, n=1)
+    raise UnknownModel(name=name, suggestion=f"did you mean {close[0]!r}? otherwise " if close else "")
+
+
+def _open_scripted(name: str, script: Path | None) -> Model:
+    if script is None:
+        raise ModelSettingMissing(
+            name=name, setting="a script file", remedy="name the file of answers: scripted:answers.yaml"
+        )
+    from agents.models.scripted import ScriptedModel, load_script
+
+    return ScriptedModel(load_script(script))
+
+
+def _open_anthropic(name: str, environ: Mapping[str, str], timeout: float) -> Model:
+    key = environ.get("ANTHROPIC_API_KEY", "").strip()
+    if not key:
+        raise ModelSettingMissing(
+            name=name,
+            setting="ANTHROPIC_API_KEY",
+            remedy="export ANTHROPIC_API_KEY=... (any value will do for a local server at ANTHROPIC_BASE_URL)",
+        )
+    try:
+        from agents.models.anthropic import AnthropicModel
+    except ModuleNotFoundError as error:
+        raise ModelNotInstalled(name=name, package=str(error.name)) from error
+    return AnthropicModel(api_key=key, base_url=environ.get("ANTHROPIC_BASE_URL") or None, timeout=timeout)

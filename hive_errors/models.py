@@ -1,0 +1,72 @@
+"""What can go wrong before a model is called: its name, its settings, its script.
+
+What goes wrong *while* a model is called is no exception: it is a value,
+``agents.model.ModelFailure``, for the queue decides about the next attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hive_errors.base import HiveError
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelError(HiveError):
+    """A model cannot be opened."""
+
+    code = "HIVE-MODEL-000"
+    hint = "run `hive doctor` to see which models can be opened here"
+
+
+@dataclass(eq=False, kw_only=True)
+class UnknownModel(ModelError):
+    """No implementation knows a model of this name."""
+
+    code = "HIVE-MODEL-001"
+    sentence = "model {name!r} is unknown"
+    hint = "{suggestion}use scripted:FILE, claude-... or anthropic:NAME"
+
+    name: str
+    suggestion: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelSettingMissing(ModelError):
+    """A model needs a setting which is neither given nor in the environment."""
+
+    code = "HIVE-MODEL-002"
+    sentence = "model {name!r} needs {setting}, which is not set"
+    hint = "{remedy}"
+
+    name: str
+    setting: str
+    remedy: str
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelNotInstalled(ModelError):
+    """The package that a model's implementation is built on is not installed."""
+
+    code = "HIVE-MODEL-003"
+    sentence = "model {name!r} needs the package {package!r}, which is not installed"
+    hint = "pip install {package}"
+
+    name: str
+    package: str
+
+
+@dataclass(eq=False, kw_only=True)
+class ScriptInvalid(ModelError):
+    """A script of model answers is malformed; the sentence says where and why."""
+
+    code = "HIVE-MODEL-004"
+    sentence = "{file}:{line}: {field}: {reason} (value: {value})"
+    hint = "{suggestion}"
+
+    file: str
+    line: int
+    field: str
+    value: str
+    reason: str
+    suggestion: str = "each role holds tasks, each task a list of answers: text, json, tools or fail"
