@@ -1,0 +1,141 @@
+"""What every test stands on: a clean environment, addresses of new hives, and rules that fail a test.
+
+* A test that blocks the event loop fails, with the place (`tests/watchdog.py`); mark it `may_block("why")` where that is its point.
+* Nothing is skipped where ``CI`` is set: a skipped test fails the run.
+* Variables of the hive and keys of model providers are removed: no test reads a real database or calls a real model.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.watchdog import LoopWatchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+FAULT_SECONDS_VARIABLE = "HIVE_FAULT_SECONDS"
+DEFAULT_FAULT_SECONDS = 2.0
+TIMEOUT = 20.0
+
+_WATCHDOG = pytest.StashKey[LoopWatchdog]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Remove what could lead a test to somebody's real hive or model, and start to count skips."""
+    for name in list(os.environ):
+        is_ours = name.startswith("HIVE_") and name != FAULT_SECONDS_VARIABLE
+        if is_ours or name.startswith(("ANTHROPIC_", "CLAUDE_", "OTEL_")):
+            del os.environ[name]
+    config.pluginmanager.register(SkipCount(), "skip-count")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a fault suite the time that it was asked to run, on top of the usual limit."""
+    for item in items:
+        if "fault_seconds" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT + 3 * _fault_seconds()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Watch every event loop while the tests run."""
+    with LoopWatchdog() as watchdog:
+        session.config.stash[_WATCHDOG] = watchdog
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that blocked its event loop, in its body or in its set-up."""
+    return (yield from _unblocked(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test whose fixtures block the event loop when they are closed."""
+    return (yield from _unblocked(item))
+
+
+def _unblocked(item: pytest.Item) -> Generator[None, object, object]:
+    findings: list[str] = []
+    try:
+        outcome = yield
+    finally:
+        # Also after a failure: what this test did must not be laid at the next one's door.
+        findings += item.config.stash[_WATCHDOG].drain()
+    if findings and item.get_closest_marker("may_block") is None:
+        pytest.fail("the event loop was blocked: " + "\n".join(findings), pytrace=False)
+    return outcome
+
+
+class SkipCount:
+    """Counts skipped tests, and fails the run where ``CI`` is set and something was skipped."""
+
+    def __init__(self) -> None:
+        self.skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember what was skipped."""
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.skipped.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember modules that were skipped as a whole."""
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the run where nothing may be skipped and something was."""
+        if self._is_a_failure() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many tests were skipped, also when none was."""
+        terminalreporter.write_line(f"skipped: {len(self.skipped)}")
+        if self._is_a_failure():
+            terminalreporter.write_line("FAILED: where CI is set nothing may be skipped")
+
+    def _is_a_failure(self) -> bool:
+        return bool(os.environ.get("CI")) and bool(self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class HiveUrls:
+    """Makes addresses of hives that do not exist yet, each a file of its own in the test's directory."""
+
+    directory: Path
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    def __call__(self) -> str:
+        """Return a new address."""
+        return f"sqlite:///{self.directory / f'hive-{next(self._numbers)}.db'}"
+
+
+@pytest.fixture
+def hive_urls(tmp_path: Path) -> HiveUrls:
+    """As many new hives as a test asks for."""
+    return HiveUrls(tmp_path)
+
+
+@pytest.fixture
+def hive_url(hive_urls: HiveUrls) -> str:
+    """The address of a new hive: a SQLite file in the test's directory."""
+    return hive_urls()
+
+
+@pytest.fixture
+def fault_seconds() -> float:
+    """How long a fault suite looks for trouble, in seconds: short in `make test`, long in `make soak`."""
+    return _fault_seconds()
+
+
+def _fault_seconds() -> float:
+    return float(os.environ.get(FAULT_SECONDS_VARIABLE, DEFAULT_FAULT_SECONDS))

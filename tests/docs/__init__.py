@@ -1,0 +1,1 @@
+"""The examples and sessions of the documentation, executed."""

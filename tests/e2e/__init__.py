@@ -1,0 +1,1 @@
+"""The `hive` command as a person runs it."""

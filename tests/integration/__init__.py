@@ -1,0 +1,1 @@
+"""Several parts together: processes, files, crashes, full disks."""

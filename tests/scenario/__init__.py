@@ -1,0 +1,1 @@
+"""Brains: given events, when this happens, then these decisions."""

@@ -1,0 +1,1 @@
+"""The whole hive on one seeded loop with virtual time; a failing seed repeats."""

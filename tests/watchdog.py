@@ -1,0 +1,145 @@
+"""A watchdog that sees a blocked event loop; knows nothing of the hive.
+
+A sampling thread looks at every callback that is running on any event loop of the process. Two things are reported:
+
+* *waits*: the loop's thread has been asleep at the same instruction of the same callback for ``WAIT_LIMIT`` seconds: a ``time.sleep``,
+  a lock, a slow disk, a child process.
+* *computes*: one callback has used ``COMPUTE_LIMIT`` seconds of processor time.
+
+Neither counts wall time alone, so a machine that is busy or stalled accuses nobody: a thread that could run but gets no processor is not
+asleep and uses no processor time, and while the whole machine stands still the sampler takes no samples. Both facts come from ``/proc``:
+outside Linux the watchdog is blind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from asyncio import events
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+WAIT_LIMIT = 0.25
+# Coverage makes Python code about three times slower, and the slowest machines do half of what the fast ones do.
+COMPUTE_LIMIT = 1.5
+TICK = 0.02
+# A sampler that was itself held up has not seen the thread sleep through the gap: so many sightings, apart from the time between them.
+SIGHTINGS = int(WAIT_LIMIT / TICK / 2)
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(slots=True)
+class _Sighting:
+    """What the sampler knows of the callback that a thread is running."""
+
+    handle: events.Handle
+    processor_at_start: float
+    place: tuple[CodeType, int] | None = None
+    asleep_since: float = 0.0
+    seen_asleep: int = 0
+    reported: bool = False
+
+
+class LoopWatchdog:
+    """Watches every event loop of this process while the context is open; `findings` says what it saw.
+
+    It wraps ``asyncio.Handle._run``, through which every callback of a pure Python loop goes (uvloop's do not). Watchdogs nest.
+    """
+
+    def __init__(self) -> None:
+        self.findings: list[str] = []
+        self._running: dict[int, tuple[int, events.Handle]] = {}
+        self._sightings: dict[int, _Sighting] = {}
+        self._closing = threading.Event()
+        self._sampler = threading.Thread(target=self._sample_until_closed, name="loop-watchdog", daemon=True)
+        self._original: Any = None
+
+    def __enter__(self) -> Self:
+        self._original = original = events.Handle._run
+        running, ident, native = self._running, threading.get_ident, threading.get_native_id
+
+        def watched(handle: events.Handle) -> None:
+            thread = ident()
+            running[thread] = (native(), handle)
+            try:
+                original(handle)
+            finally:
+                running.pop(thread, None)
+
+        events.Handle._run = watched  # type: ignore[method-assign, assignment]  # there is no public hook around a callback
+        self._sampler.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        events.Handle._run = self._original  # type: ignore[method-assign]
+        self._closing.set()
+        self._sampler.join()
+
+    def drain(self) -> list[str]:
+        """Return the findings so far and forget them."""
+        found, self.findings = self.findings, []
+        return found
+
+    def _sample_until_closed(self) -> None:
+        while not self._closing.wait(TICK):
+            running = dict(self._running)
+            for thread in self._sightings.keys() - running.keys():
+                del self._sightings[thread]
+            for thread, (native, handle) in running.items():
+                self._look_at(thread, native, handle)
+
+    def _look_at(self, thread: int, native: int, handle: events.Handle) -> None:
+        state = _state_of(native)
+        if state is None:
+            return
+        asleep, processor = state
+        seen = self._sightings.get(thread)
+        if seen is None or seen.handle is not handle:
+            self._sightings[thread] = _Sighting(handle, processor)
+            return
+        if seen.reported:
+            return
+        if processor - seen.processor_at_start > COMPUTE_LIMIT:
+            self._report(seen, thread, f"computed for {processor - seen.processor_at_start:.2f} s")
+            return
+        self._look_for_sleep(seen, thread, asleep=asleep)
+
+    def _look_for_sleep(self, seen: _Sighting, thread: int, *, asleep: bool) -> None:
+        frame = sys._current_frames().get(thread)
+        now = time.monotonic()
+        if frame is None or not asleep:
+            seen.place = None
+            return
+        place = (frame.f_code, frame.f_lasti)
+        if place != seen.place:
+            # Waiting for the interpreter's lock is a sleep too, but between two such waits the callback moves on.
+            seen.place, seen.asleep_since, seen.seen_asleep = place, now, 0
+            return
+        seen.seen_asleep += 1
+        if seen.seen_asleep >= SIGHTINGS and now - seen.asleep_since >= WAIT_LIMIT:
+            self._report(seen, thread, f"waited for {now - seen.asleep_since:.2f} s and longer")
+
+    def _report(self, seen: _Sighting, thread: int, what: str) -> None:
+        seen.reported = True
+        frame = sys._current_frames().get(thread)
+        stack = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
+        self.findings.append(f"a callback of the event loop {what}; it was here:\n{stack}")
+
+
+def _state_of(native: int) -> tuple[bool, float] | None:
+    """Whether the kernel has the thread asleep, and the processor time it has used, in seconds."""
+    try:
+        stat = Path(f"/proc/self/task/{native}/stat").read_bytes()
+    except OSError:  # not Linux, or the thread has just ended
+        return None
+    # The name in parentheses may hold anything; proc(5) counts the state behind the last one as field 3.
+    state, *numbers = stat[stat.rindex(b")") + 2 :].split()
+    user, system = int(numbers[10]), int(numbers[11])
+    return state in (b"S", b"D"), (user + system) / _TICKS_PER_SECOND
