@@ -50,10 +50,11 @@ class ModelNotInstalled(ModelError):
 
     code = "HIVE-MODEL-003"
     sentence = "model {name!r} needs the package {package!r}, which is not installed"
-    hint = "pip install {package}"
+    hint = "pip install 'hive-orchestrator[{extra}]'"
 
     name: str
     package: str
+    extra: str
 
 
 @dataclass(eq=False, kw_only=True)

@@ -1,0 +1,110 @@
+"""Between bodies and bytes: encode exactly, refuse what JSON cannot hold, decode on demand.
+
+The payload is the exact JSON text that was validated. NaN, infinities, NUL, lone
+surrogates and integers beyond 64 bits are refused with the path of the field. The
+fast path only looks for suspicious bytes; the slow one walks and names the field.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from hive_bus.event import Event, RawEvent, event_class
+from hive_bus.upcasting import upcast
+from hive_errors import MetadataTooLarge, PayloadRefused, UndecodableEvent
+
+METADATA_LIMIT: Final = 8 * 1024
+PAYLOAD_LIMIT: Final = 16 * 1024 * 1024
+_INT64: Final = range(-(1 << 63), 1 << 63)
+# A NUL escape, a non-finite float as the serialiser spells it, or 19 digits in a row.
+_SUSPICIOUS: Final = re.compile(rb"\\u0000|NaN|Infinity|[0-9]{19}")
+
+
+def encode(event: Event) -> bytes:
+    """The body's JSON. Raises :class:`PayloadRefused` with the path of what cannot be kept."""
+    try:
+        payload = event.__pydantic_serializer__.to_json(event, inf_nan_mode="constants")
+    except (PydanticSerializationError, UnicodeEncodeError, ValueError) as problem:
+        _refuse(event.TOPIC, event.model_dump(mode="python"))
+        raise PayloadRefused(topic=event.TOPIC, field="?", value="?", reason=str(problem)) from problem
+    if _SUSPICIOUS.search(payload):
+        _refuse(event.TOPIC, event.model_dump(mode="python"))
+    if len(payload) > PAYLOAD_LIMIT:
+        raise PayloadRefused(
+            topic=event.TOPIC, field="(body)", value=f"{len(payload)} bytes", reason=f"the limit is {PAYLOAD_LIMIT} bytes"
+        )
+    return payload
+
+
+def encode_metadata(topic: str, metadata: Mapping[str, Any]) -> str:
+    """Metadata as JSON text, at most 8 KiB, under the same refusals as a body."""
+    _refuse(topic, metadata, root="metadata")
+    text = to_json(dict(metadata))
+    if len(text) > METADATA_LIMIT:
+        raise MetadataTooLarge(topic=topic, size=len(text), limit=METADATA_LIMIT)
+    return text.decode()
+
+
+def digest(payload: bytes) -> str:
+    """The sha256 of a payload, in hex; the name of its blob and its proof on the mirror."""
+    return sha256(payload).hexdigest()
+
+
+def decode(topic: str, version: int, payload: str) -> Event:
+    """The event of a stored payload; a :class:`RawEvent` where no class claims the topic.
+
+    Raises :class:`UndecodableEvent`, :class:`NewerVersion` or :class:`UpcasterMissing`.
+    """
+    cls = event_class(topic)
+    try:
+        if cls is None:
+            return RawEvent(topic=topic, version=version, data=from_json(payload))
+        if version == cls.VERSION:
+            return cls.__pydantic_validator__.validate_json(payload)  # type: ignore[no-any-return]
+        data = upcast(topic, from_json(payload), stored=version, known=cls.VERSION)
+        return cls.model_validate(data)
+    except ValidationError as problem:
+        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
+        raise UndecodableEvent(topic=topic, version=version, reason=reason) from problem
+    except ValueError as problem:
+        raise UndecodableEvent(topic=topic, version=version, reason=str(problem)) from problem
+
+
+def _refuse(topic: str, body: Any, *, root: str = "") -> None:
+    """Raise for the first value that JSON cannot hold exactly."""
+    for path, value in _leaves(root, body):
+        reason = _reason(value)
+        if reason:
+            raise PayloadRefused(topic=topic, field=path, value=ascii(value)[:80], reason=reason)
+
+
+def _reason(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "JSON has no NaN and no infinity"
+    if isinstance(value, int) and value not in _INT64:
+        return "integers beyond 64 bits lose digits in other readers"
+    if isinstance(value, str):
+        if "\x00" in value:
+            return "NUL cannot be stored as text everywhere"
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            return "a lone surrogate is not valid Unicode"
+    return ""
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield f"{path}.{key} (key)".lstrip("."), key
+            yield from _leaves(f"{path}.{key}".lstrip("."), item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, item in enumerate(value):
+            yield from _leaves(f"{path}[{index}]", item)
+    else:
+        yield path, value
