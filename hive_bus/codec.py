@@ -38,7 +38,10 @@ def encode(event: Event) -> bytes:
         _refuse(event.TOPIC, event.model_dump(mode="python"))
     if len(payload) > PAYLOAD_LIMIT:
         raise PayloadRefused(
-            topic=event.TOPIC, field="(body)", value=f"{len(payload)} bytes", reason=f"the limit is {PAYLOAD_LIMIT} bytes"
+            topic=event.TOPIC,
+            field="(body)",
+            value=f"{len(payload)} bytes",
+            reason=f"the limit is {PAYLOAD_LIMIT} bytes",
         )
     return payload
 
