@@ -2,36 +2,18 @@
 
 The canonical wire form is Anthropic's Messages JSON: messages, content blocks and
 tools are kept exactly as a provider gave them, so that a reply in the log is what
-the model said, and can be sent back as it is. This module owns the words and the
-way to open a model by its name; it must not know any provider, event or brain.
+the model said, and can be sent back as it is. This module owns the words; it must
+not know any provider, event or brain, and reads neither files nor the environment,
+so that brains may use its words. ``agents.models.open_model`` opens a model by name.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from hive_errors import ModelNotInstalled, ModelSettingMissing, UnknownModel
-
-__all__ = [
-    "DEFAULT_TIMEOUT",
-    "Charge",
-    "Model",
-    "ModelFailure",
-    "ModelReply",
-    "ModelRequest",
-    "Usage",
-    "open_model",
-]
-
-DEFAULT_TIMEOUT: Final = 600.0
-"""Seconds that a model may stay silent before the attempt counts as failed."""
-
-_SUGGESTED: Final = ("scripted", "claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5", "anthropic:claude-sonnet-5-5")
+__all__ = ["Charge", "Model", "ModelFailure", "ModelReply", "ModelRequest", "Usage", "text_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,63 +161,6 @@ class Model(Protocol):
         ...
 
 
-def text_of(blocks: list[dict[str, Any]]) -> str:
+def text_of(blocks: Sequence[Mapping[str, Any]]) -> str:
     """The text of the text blocks among ``blocks``, joined."""
     return "".join(block["text"] for block in blocks if block.get("type") == "text")
-
-
-def open_model(
-    name: str,
-    *,
-    script: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    timeout: float = DEFAULT_TIMEOUT,
-) -> Model:
-    """Open a model by its name; the implementation is imported only now.
-
-    Args:
-        name: ``scripted`` (with ``script``), ``scripted:FILE``, ``claude-...`` or ``anthropic:NAME``.
-        script: The file of answers for ``scripted``.
-        environ: Where ``ANTHROPIC_API_KEY`` and ``ANTHROPIC_BASE_URL`` are looked up; the process's by default.
-        timeout: Seconds that the model may stay silent.
-
-    Raises:
-        UnknownModel: No implementation knows the name.
-        ModelSettingMissing: A key or a script file is missing.
-        ModelNotInstalled: The provider's client is not installed.
-        ScriptInvalid: The script cannot be read.
-    """
-    kind, _, rest = name.partition(":")
-    if kind == "scripted":
-        return _open_scripted(name, Path(rest) if rest else script)
-    if kind == "anthropic" and rest:
-        return _open_anthropic(name, os.environ if environ is None else environ, timeout)
-    if name.startswith("claude-"):
-        return _open_anthropic(name, os.environ if environ is None else environ, timeout)
-    close = difflib.get_close_matches(name, _SUGGESTED, n=1)
-    raise UnknownModel(name=name, suggestion=f"did you mean {close[0]!r}? otherwise " if close else "")
-
-
-def _open_scripted(name: str, script: Path | None) -> Model:
-    if script is None:
-        raise ModelSettingMissing(
-            name=name, setting="a script file", remedy="name the file of answers: scripted:answers.yaml"
-        )
-    from agents.models.scripted import ScriptedModel, load_script
-
-    return ScriptedModel(load_script(script))
-
-
-def _open_anthropic(name: str, environ: Mapping[str, str], timeout: float) -> Model:
-    key = environ.get("ANTHROPIC_API_KEY", "").strip()
-    if not key:
-        raise ModelSettingMissing(
-            name=name,
-            setting="ANTHROPIC_API_KEY",
-            remedy="export ANTHROPIC_API_KEY=... (any value will do for a local server at ANTHROPIC_BASE_URL)",
-        )
-    try:
-        from agents.models.anthropic import AnthropicModel
-    except ModuleNotFoundError as error:
-        raise ModelNotInstalled(name=name, package=str(error.name)) from error
-    return AnthropicModel(api_key=key, base_url=environ.get("ANTHROPIC_BASE_URL") or None, timeout=timeout)
