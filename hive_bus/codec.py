@@ -30,7 +30,7 @@ _SUSPICIOUS: Final = re.compile(rb"\\u0000|NaN|Infinity|[0-9]{19}")
 def encode(event: Event) -> bytes:
     """The body's JSON. Raises :class:`PayloadRefused` with the path of what cannot be kept."""
     try:
-        payload = event.__pydantic_serializer__.to_json(event, inf_nan_mode="constants")
+        payload = event.__pydantic_serializer__.to_json(event)
     except (PydanticSerializationError, UnicodeEncodeError, ValueError) as problem:
         _refuse(event.TOPIC, event.model_dump(mode="python"))
         raise PayloadRefused(topic=event.TOPIC, field="?", value="?", reason=str(problem)) from problem

@@ -7,6 +7,7 @@ event id: that, and nothing in its body, says which intent it belongs to.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -135,11 +136,8 @@ class Intent(Event):
 
     RESULTS: ClassVar[tuple[str, ...]] = ()
 
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls, topic: str = "", version: int = 1, results: tuple[str, ...] = (), **kwargs: Any
-    ) -> None:
-        super().__pydantic_init_subclass__(topic=topic, version=version, **kwargs)
+    def __init_subclass__(cls, topic: str = "", version: int = 1, results: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init_subclass__(topic=topic, version=version, **kwargs)
         cls.RESULTS = results
 
     @classmethod
@@ -183,7 +181,7 @@ class Intent(Event):
         return lifecycle(self.family(), "fired")()
 
 
-def lifecycle(family: str, word: str) -> type[Event]:
+def lifecycle(family: str, word: str) -> Callable[..., Event]:
     """The class of ``family.word``, made from the template where nobody defined one."""
     topic = f"{family}.{word}"
     cls = event_class(topic)

@@ -25,14 +25,13 @@ class Event(BaseModel):
     a base for others and cannot be published.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     TOPIC: ClassVar[str] = ""
     VERSION: ClassVar[int] = 1
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, topic: str = "", version: int = 1, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
+    def __init_subclass__(cls, topic: str = "", version: int = 1, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
         cls.TOPIC, cls.VERSION = topic, version
         if not topic:
             return
