@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hive_errors.store import StoreError
+
 
 class StoredEvent(NamedTuple):
     """One row of the log, in the order of its columns."""
@@ -183,6 +185,8 @@ class AppendRequest:
     the position after which the log must hold nothing else of them. Views,
     parks and checkpoints are applied after the events. ``owner`` is None, or a (group,
     partition, lease id, fence) whose ownership must hold although its checkpoint does not move.
+    ``blobs`` are digests of stored bodies that the events name in their payloads: they are
+    kept as long as the log (a blob nobody names is swept after a day).
     """
 
     epoch: int
@@ -194,10 +198,11 @@ class AppendRequest:
     work: tuple[WorkChange, ...] = ()
     parks: tuple[ParkChange, ...] = ()
     views: tuple[ViewWrite, ...] = ()
+    blobs: tuple[str, ...] = ()
 
 
 class Appended(NamedTuple):
-    """The request is in the log; ``events`` are its rows as stored."""
+    """The request is in the log; ``events`` are its rows as stored (without events: ``last`` is the head, ``first`` the next)."""
 
     first: int
     last: int
@@ -246,7 +251,13 @@ class NotQuiet(NamedTuple):
     position: int
 
 
-Verdict = Appended | AlreadyThere | Corrupt | FencedOff | Ended | Conflict | NotQuiet
+class Refused(NamedTuple):
+    """A value of the request cannot be stored (wrong type, too large); ``error`` is for its caller to raise."""
+
+    error: StoreError
+
+
+Verdict = Appended | AlreadyThere | Corrupt | FencedOff | Ended | Conflict | NotQuiet | Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,3 +74,140 @@ class LogCorrupt(StoreError):
 
     position: int
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class StoreBusy(StoreError):
+    """Another program kept the database locked for longer than the busy timeout; nothing was written."""
+
+    code = "HIVE-STORE-006"
+    retryable = True
+    sentence = "{url} was locked by another program for {waited} s"
+    hint = "look for a program that holds the file (a backup, a database browser), close it, and repeat"
+
+    url: str
+    waited: float
+
+
+@dataclass(eq=False, kw_only=True)
+class StoreFull(StoreError):
+    """There is no room left for what should be written; the whole batch was rolled back."""
+
+    code = "HIVE-STORE-007"
+    retryable = True
+    sentence = "no space left to write to {url}: {reason}"
+    hint = "make room on the file system; the store goes on by itself"
+
+    url: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class PayloadTooLarge(StoreError):
+    """A body is larger than the log keeps, even as a blob."""
+
+    code = "HIVE-STORE-008"
+    sentence = "{field} has {size} bytes, more than the limit of {limit}"
+    hint = "write the body to a file or an object store and publish its address"
+
+    field: str
+    size: int
+    limit: int
+
+
+@dataclass(eq=False, kw_only=True)
+class SchemaOutdated(StoreError):
+    """The database was made by an older version and must be upgraded first."""
+
+    code = "HIVE-STORE-009"
+    sentence = "{url} has schema revision {found}, this version needs {wanted}"
+    hint = "stop what uses it, then run `hive db upgrade`"
+
+    url: str
+    found: str
+    wanted: str
+
+
+@dataclass(eq=False, kw_only=True)
+class SchemaTooNew(StoreError):
+    """The database was written by a newer version than this one."""
+
+    code = "HIVE-STORE-010"
+    sentence = "{url} has schema revision {found}, which this version (it knows {wanted}) cannot read"
+    hint = "install the newer version of hive-orchestrator that wrote it"
+
+    url: str
+    found: str
+    wanted: str
+
+
+@dataclass(eq=False, kw_only=True)
+class NotADatabase(StoreError):
+    """The file is not a hive's database."""
+
+    code = "HIVE-STORE-011"
+    sentence = "{url} is not a hive's database: {reason}"
+    hint = "name another file with HIVE_DB, or move this one away"
+
+    url: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class UnsupportedUrl(StoreError):
+    """The address names a kind of database that this version does not have."""
+
+    code = "HIVE-STORE-012"
+    sentence = "database address {url!r}: {reason}"
+    hint = "use {supported}"
+
+    url: str
+    reason: str
+    supported: str
+
+
+@dataclass(eq=False, kw_only=True)
+class StoreForked(StoreError):
+    """A connection crossed a fork; used on both sides it would destroy the file."""
+
+    code = "HIVE-STORE-013"
+    sentence = "{url} was opened by process {opened_by} and used by process {used_by}"
+    hint = "open the store after the fork, in the process that uses it"
+
+    url: str
+    opened_by: int
+    used_by: int
+
+
+@dataclass(eq=False, kw_only=True)
+class StoreClosed(StoreError):
+    """The store was closed before this call."""
+
+    code = "HIVE-STORE-014"
+    sentence = "{url} is closed"
+    hint = "use the store inside the block that opened it"
+
+    url: str
+
+
+@dataclass(eq=False, kw_only=True)
+class StoreUnavailable(StoreError):
+    """The database cannot be opened, read or written as it is."""
+
+    code = "HIVE-STORE-015"
+    sentence = "cannot use {url}: {reason}"
+    hint = "check that the directory exists and that this user may write to it, then run `hive doctor`"
+
+    url: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class ValueRefused(StoreError):
+    """A value of a request cannot be stored; the request was left out, its neighbours were not."""
+
+    code = "HIVE-STORE-016"
+    sentence = "the request cannot be stored: {reason}"
+    hint = "check the fields of the event against what the log keeps: text without lone surrogates, integers of 64 bits"
+
+    reason: str
