@@ -105,7 +105,7 @@ def test_a_test_that_blocks_its_loop_fails_alone(tmp_path: Path) -> None:
     """In a real run the guilty test fails, with the line, and its neighbour passes."""
     (tmp_path / "test_planted.py").write_text(PLANTED)
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "pytest", "-c", root / "pyproject.toml", "--rootdir", tmp_path]
+    command: list[str | Path] = [sys.executable, "-m", "pytest", "-c", root / "pyproject.toml", "--rootdir", tmp_path]
     run = subprocess.run(
         [*command, "-p", "tests.conftest", tmp_path], cwd=root, capture_output=True, text=True, check=False
     )
