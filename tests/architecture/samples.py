@@ -30,21 +30,24 @@ def every_error() -> list[type[HiveError]]:
 def sample_error(error: type[HiveError]) -> HiveError:
     """Return an error with a value for each of its fields."""
     hints = typing.get_type_hints(error)
-    return error(**{field.name: _sample(hints[field.name]) for field in dataclasses.fields(error)})
+    return error(**{field.name: _sample(hints[field.name], field.name) for field in dataclasses.fields(error)})
 
 
-def _sample(kind: object) -> object:
+def _sample(kind: object, name: str) -> object:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _sample(next(argument for argument in arguments if argument is not type(None)))
+        return _sample(next(argument for argument in arguments if argument is not type(None)), name)
     if origin is typing.Literal:
         return arguments[0]
     if origin is tuple:
-        return tuple(_sample(argument) for argument in arguments if argument is not Ellipsis)
+        return tuple(_sample(argument, name) for argument in arguments if argument is not Ellipsis)
     if origin in (list, set, frozenset):
-        return origin([_sample(arguments[0])])
+        return origin([_sample(arguments[0], name)])
     if origin is dict:
-        return {_sample(arguments[0]): _sample(arguments[1])}
-    simple = {str: "sample", int: 7, float: 1.5, bool: True, bytes: b"sample"}
+        return {_sample(arguments[0], name): _sample(arguments[1], name)}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(**{field.name: _sample(hints[field.name], field.name) for field in dataclasses.fields(kind)})
+    simple = {str: f"some-{name}", int: 7, float: 1.5, bool: True, bytes: b"sample"}
     assert kind in simple, f"a fact of an error is a plain value that pickles, not {kind}"
     return simple[kind]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import pickle
 import re
 import subprocess
@@ -58,11 +58,13 @@ def test_an_error_survives_a_process_border(error: type[HiveError]) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
-def test_the_message_holds_every_fact(error: type[HiveError]) -> None:
-    """Each typed field appears in the sentence or the hint: a fact that nobody is told is not worth carrying."""
-    used = error.sentence + error.hint
-    facts = inspect.signature(error).parameters
-    assert [name for name in facts if f"{{{name}" not in used] == []
+def test_the_words_hold_every_fact(error: type[HiveError]) -> None:
+    """Each required text or number appears in the message or the advice: a fact that nobody is told is not worth carrying."""
+    sample = sample_error(error)
+    said = sample.message + sample.advice + error.sentence + error.hint
+    required = [field.name for field in dataclasses.fields(error) if field.default is dataclasses.MISSING]
+    facts = {name: sample.facts[name] for name in required if isinstance(sample.facts[name], (str, int))}
+    assert [name for name, value in facts.items() if f"{{{name}" not in said and str(value) not in said] == []
 
 
 def test_the_catalogue_is_up_to_date() -> None:
