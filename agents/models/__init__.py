@@ -82,4 +82,5 @@ def _open_anthropic(name: str, environ: Mapping[str, str], timeout: float) -> Mo
         from agents.models.anthropic import AnthropicModel
     except ModuleNotFoundError as error:
         raise ModelNotInstalled(name=name, package=str(error.name), extra="claude") from error
-    return AnthropicModel(api_key=key, base_url=environ.get("ANTHROPIC_BASE_URL") or None, timeout=timeout)
+    model = name.removeprefix("anthropic:")
+    return AnthropicModel(api_key=key, model=model, base_url=environ.get("ANTHROPIC_BASE_URL") or None, timeout=timeout)

@@ -1,0 +1,184 @@
+"""What the hive says about itself while it works: one table of everything that is logged, and how it is written.
+
+Every line has a name of the table, the correlation id of what is being worked on, and the fields that the
+table promises; a test compares the table with what the code says. The log of *events* is the truth about
+runs; these lines are for whoever looks after a process, and no fold ever needs one.
+
+Lines go through the standard library's ``logging``, so whoever embeds the bus sees them as any library's, and
+nothing is printed that nobody asked for. ``configure_logging``, which the ``hive`` commands call, has structlog
+render them; only there is it loaded. OpenTelemetry is never loaded here: ``current_traceparent`` looks at it
+only where the program has loaded it already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, TextIO
+
+__all__ = [
+    "TELEMETRY",
+    "Log",
+    "Signal",
+    "configure_logging",
+    "current_correlation",
+    "current_traceparent",
+    "get_logger",
+    "with_correlation",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A line of the table: its name, when it is said, its fields with their units (``""`` where there is none)."""
+
+    name: str
+    when: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+TELEMETRY: Final[tuple[Signal, ...]] = (
+    Signal(
+        "model.stream_event_unknown",
+        "a provider streamed kinds of events that this version does not know; they were left out of the reply",
+        (("kinds", "names"), ("model", "")),
+    ),
+)
+"""Everything that is logged, by name. A new line of code that logs needs a line here; a test compares both."""
+
+_OWN_PACKAGES: Final = ("hive_core_db", "hive_bus", "agents", "dashboard")
+_correlation: ContextVar[str | None] = ContextVar("hive_correlation", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Says lines of the table under a logger's name, with the correlation id of the context."""
+
+    name: str
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        """For whoever follows a single message through the code."""
+        self._say(logging.DEBUG, event, fields)
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """Ordinary, and worth a line."""
+        self._say(logging.INFO, event, fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        """The hive helped itself, but somebody should look at it some day."""
+        self._say(logging.WARNING, event, fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        """Something needs a person."""
+        self._say(logging.ERROR, event, fields)
+
+    def exception(self, event: str, /, **fields: Any) -> None:
+        """As ``error``, with the traceback of the exception that is being handled."""
+        self._say(logging.ERROR, event, fields, traceback=True)
+
+    def _say(self, level: int, event: str, fields: dict[str, Any], *, traceback: bool = False) -> None:
+        logger = logging.getLogger(self.name)
+        if not logger.isEnabledFor(level):
+            return
+        correlation = _correlation.get()
+        if correlation is not None:
+            fields.setdefault("correlation_id", correlation)
+        # For plain handlers the fields are part of the message; the structured ones read `hive`.
+        words = [event, *(f"{name}={value!r}" for name, value in fields.items())]
+        logger.log(level, "%s", " ".join(words), exc_info=traceback, extra={"hive": {**fields, "event": event}})
+
+
+def get_logger(name: str) -> Log:
+    """Make a module's logger, by custom ``_log``; it costs nothing until a line is said."""
+    return Log(name)
+
+
+def current_correlation() -> str | None:
+    """The correlation id that this context works on, if any."""
+    return _correlation.get()
+
+
+@contextlib.contextmanager
+def with_correlation(correlation_id: str | None) -> Iterator[None]:
+    """Give every line said inside, also in tasks started there, this correlation id."""
+    token = _correlation.set(correlation_id)
+    try:
+        yield
+    finally:
+        _correlation.reset(token)
+
+
+def current_traceparent() -> str | None:
+    """The W3C ``traceparent`` of the current OpenTelemetry span, to be kept in the metadata of events.
+
+    None without a valid span, and wherever the program does not use OpenTelemetry, which is not loaded here.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    # Another thread may be in the middle of importing it.
+    get_current_span = getattr(trace, "get_current_span", None)
+    if get_current_span is None:
+        return None
+    context = get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def configure_logging(*, json: bool, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Write the lines of this process for people, or one JSON object each; for programs, never for libraries.
+
+    The hive's own lines are written from ``level`` upwards, those of other packages from WARNING (or from
+    ``level``, if that is higher). A second call replaces the first.
+
+    Args:
+        json: JSON objects with UTC times instead of text.
+        level: A level's name of the standard library: DEBUG, INFO, WARNING or ERROR.
+        stream: Where to write; standard error by default, for standard output is for data.
+    """
+    target = sys.stderr if stream is None else stream
+    number = logging.getLevelNamesMapping()[level.upper()]
+    handler = logging.StreamHandler(target)
+    handler.set_name("hive")
+    handler.setFormatter(_formatter(json=json, colors=target.isatty() and not os.environ.get("NO_COLOR")))
+    root = logging.getLogger()
+    for old in [known for known in root.handlers if known.get_name() == "hive"]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(max(number, logging.WARNING))
+    for package in _OWN_PACKAGES:
+        logging.getLogger(package).setLevel(number)
+
+
+def _formatter(*, json: bool, colors: bool) -> logging.Formatter:
+    import structlog
+
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+    )
+    render = [structlog.processors.format_exc_info, renderer] if json else [renderer]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _with_fields,
+        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+    )
+
+
+def _with_fields(_: Any, __: str, line: Any) -> Any:
+    """Put the fields of a line of ours in place of its message; give a foreign one the correlation id."""
+    fields = getattr(line["_record"], "hive", None)
+    if fields is not None:
+        line.update(fields)
+    elif (correlation := _correlation.get()) is not None:
+        line["correlation_id"] = correlation
+    return line
