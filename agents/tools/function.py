@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast, get_type_hints, overload
+from typing import Any, Final, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -19,7 +19,10 @@ from agents.tool import ToolContext, ToolOutcome, ToolSpec, failed, storable, st
 from hive_bus.effects import EffectClass
 from hive_errors import ToolInputInvalid, ToolSignature
 
-__all__ = ["FunctionTool", "tool"]
+__all__ = ["GRACE", "FunctionTool", "tool"]
+
+GRACE: Final = 5.0
+"""Seconds that a function which sees the context, and so its limit, has to end by itself and say how far it came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +45,18 @@ class FunctionTool:
         arguments: dict[str, Any] = {name: getattr(checked, name) for name in self.model.model_fields}
         if self.context_parameter is not None:
             arguments[self.context_parameter] = ctx
+        seconds = ctx.timeout
+        if seconds is not None and self.context_parameter is not None:
+            seconds += GRACE
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(ctx.timeout) as limit:
+            async with limit:
                 result = await self._run(arguments)
             return _outcome(result)
         except TimeoutError as problem:
             if not limit.expired():
                 return failed(problem)
-            return ToolOutcome(output=f"tool {self.spec.name!r} took longer than {ctx.timeout} s", is_error=True)
+            return ToolOutcome(output=f"tool {self.spec.name!r} took longer than {seconds} s", is_error=True)
         except Exception as problem:  # noqa: BLE001  a tool's bug is an outcome, not the hive's end
             return failed(problem)
 
