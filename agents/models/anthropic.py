@@ -155,13 +155,16 @@ class AnthropicModel:
 async def _events(stream: anthropic.AsyncStream[Any]) -> AsyncIterator[dict[str, Any]]:
     """The events of a stream as the server sent them, before any model class drops a field it does not know."""
     async with contextlib.aclosing(cast("Any", stream.raw_events(stream.response))) as raw:
-        async for sent in raw:
-            if not sent.data:
-                continue
-            event = _parsed(sent.data)
-            if sent.event == "error" or event["type"] == "error":
-                raise _told(event)
-            yield event
+        try:
+            async for sent in raw:
+                if not sent.data:
+                    continue
+                event = _parsed(sent.data)
+                if sent.event == "error" or event["type"] == "error":
+                    raise _told(event)
+                yield event
+        except UnicodeDecodeError as error:
+            raise BrokenStream("malformed_stream", "the stream is no UTF-8") from error
 
 
 def _parsed(data: str) -> dict[str, Any]:

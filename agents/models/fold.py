@@ -77,9 +77,9 @@ class MessageFold:
         """
         try:
             return self._feed(event)
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise BrokenStream(
-                "malformed_stream", f"the event {event.get('type')!r} lacks or has a wrong {error}"
+                "malformed_stream", f"the event {event.get('type')!r} is malformed: {error!r}"
             ) from error
 
     def finish(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Real things that tests stand on: servers and what they say."""
