@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.watchdog import LoopWatchdog
 
@@ -28,11 +29,15 @@ _WATCHDOG = pytest.StashKey[LoopWatchdog]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Remove what could lead a test to somebody's real hive or model, and start to count skips."""
+    """Remove what could lead a test to somebody's real hive or model, choose hypothesis' profile, and start to count skips."""
     for name in list(os.environ):
         is_ours = name.startswith("HIVE_") and name != FAULT_SECONDS_VARIABLE
         if is_ours or name.startswith(("ANTHROPIC_", "CLAUDE_", "OTEL_")):
             del os.environ[name]
+    # No deadlines: a busy machine is no bug. A soak looks at fifty times as many examples.
+    settings.register_profile("hive", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("soak", settings.get_profile("hive"), max_examples=5000)
+    settings.load_profile("soak" if _fault_seconds() > DEFAULT_FAULT_SECONDS else "hive")
     config.pluginmanager.register(SkipCount(), "skip-count")
 
 

@@ -1,0 +1,87 @@
+"""Habits that a reader can rely on, where no linter has a rule for them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING
+
+from tests.architecture.tree import PACKAGES, name_of, python_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# These block a loop, or a thread beside it, because that is what they are about.
+MAY_SLEEP = {"tests/unit/test_watchdog.py"}
+# Written apart, so that this file does not find itself.
+UNFINISHED = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error"]) + r")\b")
+
+
+def _calls(path: Path) -> Iterator[tuple[ast.Call, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+
+
+def _waits(call: ast.Call) -> bool:
+    argument = call.args[0] if call.args else None
+    return not (isinstance(argument, ast.Constant) and argument.value == 0)
+
+
+def test_no_test_sleeps() -> None:
+    """A test waits for a position or a signal; the only sleep is `asyncio.sleep(0)`, which lets others run."""
+    found = [
+        f"{name_of(path)}:{call.lineno}"
+        for path in python_files("tests")
+        if name_of(path) not in MAY_SLEEP
+        for call, name in _calls(path)
+        if name in ("time.sleep", "asyncio.sleep", "sleep") and _waits(call)
+    ]
+    assert found == []
+
+
+def test_every_task_has_an_owner() -> None:
+    """Tasks are made by task groups; a bare `create_task` loses its errors."""
+    bare = re.compile(r"(asyncio\.(create_task|ensure_future)|.*\bloop(\(\))?\.create_task|create_task|ensure_future)")
+    found = [
+        f"{name_of(path)}:{call.lineno}: {name}"
+        for path in python_files(*PACKAGES, "tests")
+        for call, name in _calls(path)
+        if bare.fullmatch(name)
+    ]
+    assert found == []
+
+
+def test_nothing_is_left_for_later() -> None:
+    """No file holds a note of unfinished work."""
+    found = [
+        f"{name_of(path)}:{number}"
+        for path in python_files(*PACKAGES, "tests", "benchmarks", "examples")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if UNFINISHED.search(line)
+    ]
+    assert found == []
+
+
+def test_no_mocks() -> None:
+    """The real thing runs; nothing imports a mocking library."""
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in python_files("tests")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and re.search(r"\bmock\b", ast.unparse(node))
+    ]
+    assert found == []
+
+
+def test_every_test_says_what_it_proves() -> None:
+    """Each test has a docstring that is a sentence."""
+    found = [
+        f"{name_of(path)}:{node.lineno}: {node.name}"
+        for path in python_files("tests")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_")
+        if not (ast.get_docstring(node) or "").rstrip().endswith((".", "?", "!", "`", "..."))
+    ]
+    assert found == []
