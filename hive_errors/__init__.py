@@ -56,6 +56,7 @@ from hive_errors.tools import (
     WorkspaceError,
     WorkspaceMissing,
 )
+from hive_errors.workflow import ExpressionError, Problem, TemplateError, WorkflowFileError
 
 __all__ = [
     "BlockingCall",
@@ -63,6 +64,7 @@ __all__ = [
     "BusError",
     "CommandNotStarted",
     "DuplicateMismatch",
+    "ExpressionError",
     "Fenced",
     "FieldMissing",
     "GitFailed",
@@ -84,6 +86,7 @@ __all__ = [
     "PathUnusable",
     "PayloadRefused",
     "PayloadTooLarge",
+    "Problem",
     "RunNotBegun",
     "SchemaOutdated",
     "SchemaTooNew",
@@ -95,6 +98,7 @@ __all__ = [
     "StoreFull",
     "StoreUnavailable",
     "StreamConflict",
+    "TemplateError",
     "TimedOut",
     "ToolError",
     "ToolExists",
@@ -110,6 +114,7 @@ __all__ = [
     "UpcasterMissing",
     "ValueRefused",
     "WorkEnded",
+    "WorkflowFileError",
     "WorkspaceError",
     "WorkspaceMissing",
 ]
