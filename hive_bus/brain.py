@@ -51,6 +51,11 @@ class Brain(ABC, Generic[State]):
     home: ClassVar[str] = "run"
     """Keyed by correlation: the stream within the run where decisions go unless they say otherwise."""
 
+    opens: ClassVar[str] = ""
+    """The topic that begins a key: an event of it at version 1 of its stream has no history before it."""
+    modules: ClassVar[tuple[str, ...]] = ()
+    """Modules, beside the brain's own, that its decisions depend on: they are part of its digest."""
+
     @abstractmethod
     def initial(self) -> State:
         """The state before the first input."""

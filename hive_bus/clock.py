@@ -1,0 +1,142 @@
+"""The clock: the one place where time enters the log.
+
+In any process, any number at once: it takes the queue's due rows (timers, retries,
+expired leases, timeouts, cancellations) and appends what they mean, conditional on the
+row's fence, so that of several clocks one prevails and a hand that was quicker wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from hive_bus.bus import Bus
+from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
+from hive_bus.envelope import encode_event
+from hive_bus.event import Event
+from hive_bus.record import Record
+from hive_bus.surely import surely
+from hive_bus.telemetry import get_logger
+from hive_core_db.records import AppendRequest, StoredEvent, WorkChange, WorkEnd, WorkItem, WorkRetry
+from hive_errors import HiveError
+
+POLL = 1.0
+PAGE = 200
+
+_log = get_logger(__name__)
+
+
+class Clock:
+    """Makes what is due happen, until cancelled. ``on_ready`` is told when work became claimable by time."""
+
+    def __init__(self, bus: Bus, *, on_ready: Callable[[], None] | None = None) -> None:
+        self.bus = bus
+        self._on_ready = on_ready
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Wait for the next due row, act, again; a poll underneath bounds what other processes add."""
+        forget = self.bus.writer.on_commit(self._note)
+        try:
+            while True:
+                self._wake.clear()
+                if await self.strike() < PAGE:
+                    await self._rest()
+        finally:
+            forget()
+
+    async def strike(self) -> int:
+        """Act on everything that is due now; returns how many rows there were."""
+        items = await self.bus.store.work.due(limit=PAGE)
+        for item in items:
+            await self._act(item)
+        return len(items)
+
+    def _note(self, rows: Sequence[StoredEvent]) -> None:
+        """Something was appended that may fall due before the poll."""
+        if any(row.topic.endswith(_TIMELY) for row in rows):
+            self._wake.set()
+
+    async def _rest(self) -> None:
+        due = await self.bus.store.work.next_due()
+        wait = POLL if due is None else min(max((due - self.bus.now()) / 1_000_000, 0.0), POLL)
+        try:
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _act(self, item: WorkItem) -> None:
+        record, intent = await self._intent(item)
+        if record is None or intent is None:
+            return
+        if item.reason == "delay" and _policy(intent).waits_for != "time":
+            if await self.bus.store.work.make_ready(item.work_id) and self._on_ready is not None:
+                self._on_ready()
+            return
+        event, change = meaning(item, intent)
+        now = self.bus.now()
+        new = encode_event(
+            event,
+            stream=record.stream,
+            correlation_id=record.correlation_id,
+            causation_id=record.event_id,
+            source="clock",
+            event_id=self.bus.ids.event_id(now),
+            occurred_at=now,
+        )
+        await surely(self.bus, AppendRequest(epoch=self.bus.writer.epoch, events=(new,), work=(change,)))
+        if self._on_ready is not None and isinstance(change, WorkRetry):
+            self._on_ready()
+
+    async def _intent(self, item: WorkItem) -> tuple[Record | None, Intent | None]:
+        """The item's intent; one that this process cannot decode is left to newer ones."""
+        row = await self.bus.store.log.get(item.work_id)
+        if row is None:
+            return None, None
+        record = Record._make(row)
+        try:
+            body = record.event
+        except HiveError as problem:
+            _log.error("clock.undecodable", work_id=item.work_id, error=str(problem))
+            return None, None
+        return (record, body) if isinstance(body, Intent) else (None, None)
+
+
+_TIMELY = ("timer.set", ".attempt_failed", ".cancel_requested", ".requested", ".ready")
+
+
+def meaning(item: WorkItem, intent: Intent) -> tuple[Event, WorkChange]:
+    """What a due row means: the event to append, and what becomes of the row (a pure function)."""
+    end = WorkEnd(work_id=item.work_id, fence=item.fence)
+    match item.reason:
+        case "delay":
+            return intent.due(), end
+        case "cancel":
+            return intent.cancelled("cancelled on request"), end
+        case "total" if _policy(intent).waits_for == "person":
+            return intent.due(), end
+        case "lease" | "running" | "silent":
+            return _cut_off(item, intent)
+        case _:
+            reason = f"{item.reason} timeout: nobody ended it in time"
+            return intent.failed(Failure(reason=reason, kind="timeout"), attempts=item.attempt), end
+
+
+def _cut_off(item: WorkItem, intent: Intent) -> tuple[Event, WorkChange]:
+    """An attempt that nobody will finish: its effect class decides."""
+    policy = _policy(intent)
+    words = {"lease": "its process is gone", "running": "it ran too long", "silent": "it fell silent"}
+    reason = words[item.reason or "lease"]
+    if policy.effect is EffectClass.UNSAFE:
+        failure = Failure(reason=f"{reason}: it may have run, in part or in full", kind="unknown")
+    else:
+        failure = Failure(reason=reason, kind="lost", retryable=True)
+        if item.attempt < policy.max_attempts:
+            event = intent.attempt_failed(failure, attempt=item.attempt, retry_in=0.0)
+            return event, WorkRetry(work_id=item.work_id, fence=item.fence, delay=0)
+    return intent.failed(failure, attempts=item.attempt), WorkEnd(work_id=item.work_id, fence=item.fence)
+
+
+def _policy(intent: Intent) -> WorkPolicy:
+    return intent.work() or WorkPolicy(labels=())

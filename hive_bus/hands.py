@@ -1,0 +1,355 @@
+"""The hand runner: claims work for this process's hands, performs it, appends what came of it.
+
+A claim is an append like any other: the item is taken and ``*.started`` is in the log,
+or neither. A result is only appended as the completion of its item, under the claim's
+fence; what comes too late is kept as ``*.superseded``. A result and the decision it
+leads to share one append when nothing else waits for that key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hive_bus.bus import Bus
+from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
+from hive_bus.envelope import encode_event, work_changes
+from hive_bus.event import Event
+from hive_bus.hand import Hand, HandContext
+from hive_bus.host import BrainHost
+from hive_bus.lease import ProcessLease
+from hive_bus.record import Record
+from hive_bus.surely import surely
+from hive_bus.telemetry import get_logger, with_correlation
+from hive_core_db.records import (
+    AlreadyThere,
+    Appended,
+    AppendRequest,
+    NewEvent,
+    StoredEvent,
+    Verdict,
+    WorkChange,
+    WorkClaim,
+    WorkEnd,
+    WorkItem,
+    WorkRetry,
+    WorkTouch,
+)
+from hive_errors import HiveError
+
+POLL = 1.0
+PULL = 200
+LONGEST_BACKOFF = 300.0
+REMEMBERED = 10_000
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An item this process holds: its intent, and the fence under which it may be ended."""
+
+    item: WorkItem
+    record: Record
+    intent: Intent
+    hand: Hand
+    fence: int
+    attempt: int
+
+    @property
+    def policy(self) -> WorkPolicy:
+        """The intent's policy; whatever is in the queue has one."""
+        return self.intent.work() or WorkPolicy(labels=())
+
+
+class HandRunner:
+    """Runs hands in this process until cancelled; any number of processes share the queues."""
+
+    def __init__(
+        self, bus: Bus, hands: Sequence[Hand], *, hosts: Mapping[str, BrainHost[Any]] | None = None, worker: str = ""
+    ) -> None:
+        self.bus = bus
+        self.worker = worker or bus.source
+        self._hands = list(hands)
+        self._hosts = hosts or {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._load = {id(hand): 0 for hand in hands}
+        self._cancelled: dict[str, str] = {}
+        self._intents: OrderedDict[str, Record] = OrderedDict()
+        self._topics = {hand.intent.TOPIC for hand in hands}
+        self._wake = asyncio.Event()
+        self._own_head = 0
+
+    async def run(self) -> None:
+        """Claim and perform until cancelled; a lost lease ends it, and everything it holds."""
+        lease = await self.bus.open_lease()
+        forget = self.bus.writer.on_commit(self._note)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._stop_when_lost(lease), name="hands:lease")
+                group.create_task(self._follow(), name="hands:follow")
+                while True:
+                    self._wake.clear()
+                    await self._cancel_asked(lease)
+                    if not await self._pull(lease, group):
+                        await _wait(self._wake, POLL)
+        finally:
+            forget()
+
+    def _note(self, rows: Sequence[StoredEvent]) -> None:
+        """Remember fresh intents of this process's commits: they need not be read again."""
+        for row in rows:
+            if row.topic in self._topics:
+                self._intents[row.event_id] = Record._make(row)
+                self._wake.set()
+            elif row.topic.endswith((".cancel_requested", ".attempt_failed")):
+                self._wake.set()
+        self._own_head = rows[-1].position
+        while len(self._intents) > REMEMBERED:
+            self._intents.popitem(last=False)
+
+    async def _follow(self) -> None:
+        """Wake up when another process appended something."""
+        head = self.bus.tail.head
+        while True:
+            head = await self.bus.tail.wait(head)
+            if head > self._own_head:
+                self._wake.set()
+
+    def wake(self) -> None:
+        """Look again: time has made something ready."""
+        self._wake.set()
+
+    async def _stop_when_lost(self, lease: ProcessLease) -> None:
+        await lease.lost.wait()
+        _log.error("hands.lease_lost", lease_id=lease.lease_id)
+        for task in self._running.values():
+            task.cancel()
+        raise LeaseLost
+
+    async def _pull(self, lease: ProcessLease, group: asyncio.TaskGroup) -> bool:
+        """Claim what there are free slots for; whether more may be waiting."""
+        more = False
+        for hand in self._hands:
+            free = hand.concurrency - self._load[id(hand)]
+            if free <= 0:
+                continue
+            limit = min(free, PULL)
+            items = await self.bus.store.work.claimable(hand.queues, limit=limit, worker=self.worker)
+            wanted = [found for item in items if (found := await self._find(item, hand)) is not None]
+            more = more or len(items) == limit
+            await self._claim(wanted, lease, group)
+        return more
+
+    async def _find(self, item: WorkItem, hand: Hand) -> Claimed | None:
+        """The item's intent; what this process cannot decode is left to others."""
+        if item.work_id in self._running:
+            return None
+        record = self._intents.pop(item.work_id, None)
+        if record is None:
+            row = await self.bus.store.log.get(item.work_id)
+            if row is None:
+                return None
+            record = Record._make(row)
+        try:
+            intent = record.event
+        except HiveError as problem:
+            _log.error("hand.undecodable", work_id=item.work_id, error=str(problem))
+            return None
+        if not isinstance(intent, hand.intent):
+            return None
+        return Claimed(item, record, intent, hand, item.fence + 1, item.attempt + 1)
+
+    async def _claim(self, wanted: Sequence[Claimed], lease: ProcessLease, group: asyncio.TaskGroup) -> None:
+        """Claim them all in one commit; inline ones are done with it, the others start."""
+        claims: list[tuple[Claimed, asyncio.Future[Verdict]]] = []
+        inline: list[tuple[Claimed, Event | Failure, Share]] = []
+        for claimed in wanted:
+            claim = WorkClaim(work_id=claimed.item.work_id, fence=claimed.item.fence, lease_id=lease.lease_id)
+            started = self._event(claimed, claimed.intent.started(attempt=claimed.attempt, by=self.worker))
+            if claimed.hand.inline(claimed.intent):
+                outcome = await self._perform(claimed)
+                events, work = self._ending(claimed, outcome)
+                share = self._share(claimed, [started, *events], (claim, *work))
+                inline.append((claimed, outcome, share))
+            else:
+                request = AppendRequest(epoch=self.bus.writer.epoch, events=(started,), work=(claim,))
+                claims.append((claimed, self.bus.writer.submit(request)))
+        for claimed, future in claims:
+            if isinstance(await future, Appended):
+                self._start(claimed, group)
+        for _, _, share in inline:
+            await self._settle(share)
+
+    def _start(self, claimed: Claimed, group: asyncio.TaskGroup) -> None:
+        work_id, hand = claimed.item.work_id, claimed.hand
+        task = group.create_task(self._work(claimed), name=f"hand:{claimed.record.topic}:{work_id[-6:]}")
+        self._running[work_id] = task
+        self._load[id(hand)] += 1
+
+        def done(_: asyncio.Task[None]) -> None:
+            del self._running[work_id]
+            self._load[id(hand)] -= 1
+            self._wake.set()
+
+        task.add_done_callback(done)
+
+    async def _work(self, claimed: Claimed) -> None:
+        """Perform one claimed item and append what came of it."""
+        work_id = claimed.item.work_id
+        with with_correlation(claimed.record.correlation_id):
+            try:
+                outcome = await self._perform(claimed)
+            except asyncio.CancelledError:
+                reason = self._cancelled.pop(work_id, None)
+                if reason is None:
+                    raise
+                event = self._event(claimed, claimed.intent.cancelled(reason))
+                await self._end(claimed, None, [event], (WorkEnd(work_id=work_id, fence=claimed.fence),))
+                return
+            events, work = self._ending(claimed, outcome)
+            await self._end(claimed, outcome, events, work)
+
+    async def _perform(self, claimed: Claimed) -> Event | Failure:
+        """The hand's outcome; whatever it raises is a failure by the effect's class."""
+        policy, hand, intent = claimed.policy, claimed.hand, claimed.intent
+        ctx = HandContext(
+            record=claimed.record,
+            attempt=claimed.attempt,
+            worker=self.worker,
+            bus=self.bus,
+            touch=lambda: self._touch(claimed),
+        )
+        repeatable = policy.effect in {EffectClass.PURE, EffectClass.IDEMPOTENT}
+        try:
+            async with asyncio.timeout(None if hand.keeps_time else policy.running_timeout):
+                if claimed.attempt > 1 and policy.effect is EffectClass.RECONCILABLE:
+                    known = await hand.reconcile(intent, ctx)
+                    if known is not None:
+                        return known
+                return await hand.perform(intent, ctx)
+        except TimeoutError:
+            return Failure(reason=f"no result within {policy.running_timeout} s", kind="timeout", retryable=repeatable)
+        except Exception as problem:  # noqa: BLE001 - a hand's mistake is an outcome of its effect, the process stays up
+            _log.exception("hand.raised", topic=claimed.record.topic, error=str(problem))
+            kind = "error" if repeatable else "unknown"
+            return Failure(reason=f"{type(problem).__name__}: {problem}", kind=kind, retryable=repeatable)
+
+    def _ending(self, claimed: Claimed, outcome: Event | Failure) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
+        """The events and queue changes of an outcome: a result, another attempt, or the end."""
+        work_id, fence = claimed.item.work_id, claimed.fence
+        end: tuple[WorkChange, ...] = (WorkEnd(work_id=work_id, fence=fence),)
+        if not isinstance(outcome, Failure):
+            return [self._event(claimed, outcome)], end
+        if outcome.retryable and claimed.attempt < claimed.policy.max_attempts:
+            wait = self._backoff(claimed, outcome)
+            event = claimed.intent.attempt_failed(outcome, attempt=claimed.attempt, retry_in=round(wait, 3))
+            retry = WorkRetry(work_id=work_id, fence=fence, delay=round(wait * 1_000_000))
+            return [self._event(claimed, event)], (retry,)
+        return [self._event(claimed, claimed.intent.failed(outcome, attempts=claimed.attempt))], end
+
+    def _backoff(self, claimed: Claimed, failure: Failure) -> float:
+        if failure.retry_after is not None:
+            return failure.retry_after
+        wait = min(claimed.policy.backoff * 2.0 ** (claimed.attempt - 1), LONGEST_BACKOFF)
+        return wait * (0.75 + 0.25 * self.bus.ids.jitter())
+
+    async def _end(
+        self,
+        claimed: Claimed,
+        outcome: Event | Failure | None,
+        events: list[NewEvent],
+        work: tuple[WorkChange, ...],
+    ) -> None:
+        """Append an outcome; what is refused because the item is no longer ours is kept as superseded."""
+        verdict = await self._settle(self._share(claimed, events, work))
+        if isinstance(verdict, Appended | AlreadyThere):
+            return
+        _log.warning("hand.superseded", work_id=claimed.item.work_id, verdict=type(verdict).__name__)
+        if isinstance(outcome, Event):
+            late = self._event(claimed, claimed.intent.superseded(outcome, attempt=claimed.attempt))
+            await surely(self.bus, AppendRequest(epoch=self.bus.writer.epoch, events=(late,)))
+
+    def _share(self, claimed: Claimed, events: list[NewEvent], work: tuple[WorkChange, ...]) -> Share:
+        """Submit events, with the decisions they lead to where the brain that asked is at rest here."""
+        alone = AppendRequest(epoch=self.bus.writer.epoch, events=tuple(events), work=work)
+        correlation = claimed.record.correlation_id
+        asker = (claimed.record.decided_by or "").partition("@")[0]
+        host = self._hosts.get(asker)
+        ahead = host.ahead(correlation, events) if host is not None else None
+        if host is None or ahead is None:
+            return Share(alone, None, None, correlation, self.bus.writer.submit(alone))
+        together = AppendRequest(
+            epoch=alone.epoch,
+            events=ahead.events,
+            owner=ahead.owner,
+            quiet=ahead.quiet,
+            work=(*work, *work_changes(ahead.bodies, first=ahead.inputs)),
+        )
+        return Share(alone, together, host, correlation, self.bus.writer.submit(together))
+
+    async def _settle(self, share: Share) -> Verdict:
+        """The verdict of the events; if they could not share an append with a decision, they go alone."""
+        if share.together is None or share.host is None:
+            return await surely(self.bus, share.alone, share.future)
+        try:
+            verdict = await surely(self.bus, share.together, share.future)
+        finally:
+            share.host.settle_ahead(share.correlation_id)
+        if isinstance(verdict, Appended | AlreadyThere):
+            return verdict
+        return await surely(self.bus, share.alone)
+
+    def _event(self, claimed: Claimed, event: Event) -> NewEvent:
+        """A lifecycle event: into the intent's stream, caused by the intent."""
+        now = self.bus.now()
+        return encode_event(
+            event,
+            stream=claimed.record.stream,
+            correlation_id=claimed.record.correlation_id,
+            causation_id=claimed.record.event_id,
+            source=self.worker,
+            event_id=self.bus.ids.event_id(now),
+            occurred_at=now,
+        )
+
+    def _touch(self, claimed: Claimed) -> None:
+        touch = WorkTouch(work_id=claimed.item.work_id, fence=claimed.fence)
+        self.bus.writer.submit(AppendRequest(epoch=self.bus.writer.epoch, work=(touch,)))
+
+    async def _cancel_asked(self, lease: ProcessLease) -> None:
+        """Stop what somebody asked to end."""
+        if not self._running:
+            return
+        for work_id in await self.bus.store.work.cancelled(lease.lease_id):
+            task = self._running.get(work_id)
+            if task is not None and work_id not in self._cancelled:
+                self._cancelled[work_id] = "cancelled on request"
+                task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Events on their way: alone, or together with what they lead to."""
+
+    alone: AppendRequest
+    together: AppendRequest | None
+    host: BrainHost[Any] | None
+    correlation_id: str
+    future: asyncio.Future[Verdict]
+
+
+class LeaseLost(Exception):
+    """This process's lease was closed by another: it must stop everything it holds."""
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or the time has passed."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

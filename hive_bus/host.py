@@ -1,0 +1,304 @@
+"""The brain host: feeds a brain its inputs in order and appends what it decides.
+
+A consumer of the group ``brain/<name>``. Decisions carry derived ids, so a cause that
+is delivered again can only produce "already there"; a key is handled up to the later
+of its partition's checkpoint and the cause of its last own decision. Decisions are
+submitted without waiting for the one before: they carry no expected version, and when
+one is fenced all those behind it are, for they name the same fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Generic
+
+from hive_bus.brain import Brain, State
+from hive_bus.bus import Bus
+from hive_bus.envelope import encode_event, work_changes
+from hive_bus.events.system import KeyParked
+from hive_bus.groups import GroupMember, Owned
+from hive_bus.record import Record
+from hive_bus.session import SAME_APPEND, Ahead, Folder, Session, decided_by, fold_topic, key_of, load
+from hive_bus.surely import surely
+from hive_bus.telemetry import get_logger
+from hive_core_db.records import (
+    AlreadyThere,
+    Appended,
+    AppendRequest,
+    FencedOff,
+    NewEvent,
+    ParkKey,
+    StoredEvent,
+    UnparkKey,
+    Verdict,
+)
+from hive_errors import DuplicateMismatch, Fenced, HiveError, NewerVersion
+
+PARTITIONS = 16
+SESSIONS = 20_000
+
+_log = get_logger(__name__)
+
+
+Pending = tuple[Session[State], AppendRequest, "asyncio.Future[Verdict]"]
+
+
+class BrainHost(Generic[State]):
+    """Hosts one brain in this process; as many processes as you like share its partitions."""
+
+    def __init__(self, bus: Bus, brain: Brain[State], *, partitions: int = PARTITIONS) -> None:
+        self.bus = bus
+        self.brain = brain
+        self.group = f"brain/{brain.name}"
+        self._folder = Folder(brain)
+        self._sessions: dict[str, Session[State]] = {}
+        self._owned: dict[int, Owned] = {}
+        self._folds: dict[str, bool] = {}
+        self.member = GroupMember(
+            bus,
+            group=self.group,
+            patterns=brain.folds,
+            key=lambda record: key_of(brain, record),
+            consumer=self,
+            partitions=partitions,
+        )
+
+    async def run(self) -> None:
+        """Host the brain until cancelled."""
+        forget = self.bus.writer.on_commit(self._note)
+        try:
+            await self.member.run()
+        finally:
+            forget()
+
+    async def assigned(self, partition: Owned) -> None:
+        """A partition is ours: whatever was remembered of it is stale."""
+        self._forget(partition.number)
+        self._owned[partition.number] = partition
+        for row in await self.bus.store.checkpoints.parked(self.group, partition=partition.number):
+            self._sessions[row.key] = Session(row.key, self.brain.initial(), partition.number, parked=True)
+
+    async def revoked(self, partition: Owned) -> None:
+        """The partition goes to another member."""
+        self._forget(partition.number)
+
+    def _forget(self, partition: int) -> None:
+        self._owned.pop(partition, None)
+        for key in [key for key, session in self._sessions.items() if session.partition == partition]:
+            del self._sessions[key]
+
+    async def handle(self, partition: Owned, page: Sequence[Record]) -> None:
+        """Decide on every input of the page; return when all decisions are in the log."""
+        pending: list[Pending[State]] = []
+        try:
+            for record in page:
+                if decided_by(self.brain, record):
+                    continue
+                session = await self._session(partition, record)
+                if session.parked or record.position <= session.handled:
+                    continue
+                self._step(partition, session, record, pending)
+        finally:
+            await self._settle(partition, pending)
+        self._trim()
+
+    def _step(
+        self,
+        partition: Owned,
+        session: Session[State],
+        record: Record,
+        pending: list[Pending[State]],
+    ) -> None:
+        """Handle one input: fold, decide, submit."""
+        try:
+            state, decided = self._folder.handle(session.state, record, record.position)
+        except NewerVersion:
+            raise
+        except Exception as problem:  # noqa: BLE001 - a brain's mistake parks its key, whatever it was
+            request = self._park(partition, record, problem)
+            session.parked = True
+        else:
+            session.state, session.handled = state, record.position
+            if not decided.events:
+                return
+            request = AppendRequest(
+                epoch=self.bus.writer.epoch,
+                events=decided.events,
+                owner=_owner(partition),
+                work=work_changes(decided.bodies),
+            )
+        pending.append((session, request, self.bus.writer.submit(request)))
+
+    async def _settle(self, partition: Owned, pending: list[Pending[State]]) -> None:
+        """Wait for the verdicts; what the store could not take is given to it again, in order."""
+        for session, request, future in pending:
+            verdict = await surely(self.bus, request, future)
+            if isinstance(verdict, Appended | AlreadyThere):
+                continue
+            self._forget(partition.number)
+            if isinstance(verdict, FencedOff):
+                raise Fenced(what=verdict.what, held=verdict.held, actual=verdict.actual)
+            raise DuplicateMismatch(event_id=f"{session.key}: {verdict}")
+
+    async def _session(self, partition: Owned, record: Record) -> Session[State]:
+        key = key_of(self.brain, record) or ""
+        session = self._sessions.get(key)
+        if session is None:
+            if record.version == 1 and record.topic == self.brain.opens:
+                session = Session(key, self.brain.initial())
+            else:
+                session = await load(self._folder, self.bus.store.log, key, upto=record.position - 1)
+            session.partition = partition.number
+            self._sessions[key] = session
+        session.seen = max(session.seen, record.position)
+        return session
+
+    def _trim(self) -> None:
+        """Forget ended keys first, then the oldest, when there are too many to keep."""
+        if len(self._sessions) <= SESSIONS:
+            return
+        idle = [s for s in self._sessions.values() if not s.parked and s.ahead is None]
+        idle.sort(key=lambda session: (not self.brain.ended(session.state), session.handled))
+        for session in idle[: len(self._sessions) - SESSIONS // 2]:
+            del self._sessions[session.key]
+
+    def _park(self, partition: Owned, record: Record, problem: Exception) -> AppendRequest:
+        """The append that sets a key aside: a pure function fails again until its code is mended."""
+        error = str(problem) if isinstance(problem, HiveError) else f"{type(problem).__name__}: {problem}"
+        key = key_of(self.brain, record) or ""
+        _log.error("brain.parked", brain=self.brain.name, key=key, position=record.position, error=error)
+        event = encode_event(
+            KeyParked(group=self.group, key=key, position=record.position, attempt=1, error=error),
+            stream="system",
+            correlation_id=record.correlation_id,
+            causation_id=record.event_id,
+            cause_position=None,
+            decided_by=None,
+            source=self.group,
+            event_id=self.bus.ids.event_id(self.bus.now()),
+            occurred_at=None,
+            metadata=None,
+        )
+        park = ParkKey(
+            group=self.group,
+            key=key,
+            partition=partition.number,
+            from_position=record.position,
+            attempt=1,
+            retry_in=None,
+            error=error,
+        )
+        return AppendRequest(epoch=self.bus.writer.epoch, events=(event,), owner=_owner(partition), parks=(park,))
+
+    async def retry_parked(self) -> None:
+        """Take up keys that somebody unparked: everything of the key from where it failed, then it flows again."""
+        now = self.bus.now()
+        for row in await self.bus.store.checkpoints.parked(self.group):
+            partition = self._owned.get(row.partition)
+            if partition is None or row.next_try is None or row.next_try > now:
+                continue
+            session = await load(self._folder, self.bus.store.log, row.key, upto=row.from_position - 1)
+            session.partition = partition.number
+            self._sessions[row.key] = session
+            await self._catch_up(partition, session)
+            if not session.parked:
+                unpark = AppendRequest(
+                    epoch=self.bus.writer.epoch,
+                    owner=_owner(partition),
+                    parks=(UnparkKey(group=self.group, key=row.key),),
+                )
+                await self.bus.submit(unpark)
+
+    async def _catch_up(self, partition: Owned, session: Session[State]) -> None:
+        pending: list[Pending[State]] = []
+        async for record in self.bus.read(*self.brain.folds, after=session.handled):
+            if key_of(self.brain, record) != session.key or decided_by(self.brain, record):
+                continue
+            if record.position > session.handled and not session.parked:
+                self._step(partition, session, record, pending)
+        await self._settle(partition, pending)
+
+    # One commit per step: results of this process, decided on before they are in the log.
+
+    def ahead(self, correlation_id: str, events: Sequence[NewEvent]) -> Ahead | None:
+        """Decide on events that are about to be appended; None when something else waits for the key.
+
+        The append must carry ``owner`` and ``quiet``: then nothing can have come in between.
+        """
+        session = self._sessions.get(correlation_id)
+        if session is None or session.parked or session.ahead is not None or session.handled < session.waiting:
+            return None
+        partition = self._owned.get(session.partition)
+        if partition is None or self.brain.keyed_by != "correlation":
+            return None
+        state, decided, bodies = session.state, list(events), []
+        for index, event in enumerate(events):
+            if self._folds_topic(event.topic):
+                state, more = self._folder.handle(state, _provisional(event), SAME_APPEND - index)
+                decided += more.events
+                bodies += more.bodies
+        session.ahead = Ahead(
+            events=tuple(decided),
+            bodies=tuple(bodies),
+            inputs=len(events),
+            owner=_owner(partition),
+            quiet={correlation_id: session.seen},
+            state=state,
+        )
+        return session.ahead
+
+    def settle_ahead(self, correlation_id: str) -> None:
+        """The append that carried decisions ahead has its verdict: refused ones are forgotten."""
+        session = self._sessions.get(correlation_id)
+        if session is not None:
+            session.ahead = None
+
+    def _note(self, rows: Sequence[StoredEvent]) -> None:
+        """Follow this process's own commits, before anybody is told of them."""
+        for row in rows:
+            session = self._sessions.get(row.correlation_id if self.brain.keyed_by == "correlation" else row.stream)
+            if session is None:
+                continue
+            session.seen = max(session.seen, row.position)
+            ahead = session.ahead
+            if ahead is not None and row.event_id == ahead.events[0].event_id:
+                session.state, session.ahead = ahead.state, None
+                session.handled = row.position + ahead.inputs - 1
+            if not decided_by(self.brain, row) and self._folds_topic(row.topic):
+                session.waiting = max(session.waiting, row.position)
+
+    def _folds_topic(self, topic: str) -> bool:
+        known = self._folds.get(topic)
+        if known is None:
+            known = self._folds[topic] = fold_topic(self.brain, topic)
+        return known
+
+
+def _provisional(event: NewEvent) -> Record:
+    """A new event as a record without coordinates, which no brain sees anyway."""
+    return Record(
+        position=0,
+        event_id=event.event_id,
+        stream=event.stream,
+        version=0,
+        topic=event.topic,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        cause_position=None,
+        decided_by=None,
+        source=event.source,
+        schema_version=event.schema_version,
+        payload=event.payload,
+        metadata=event.metadata,
+        digest=event.digest,
+        append_first=0,
+        occurred_at=event.occurred_at or 0,
+        recorded_at=0,
+    )
+
+
+def _owner(partition: Owned) -> tuple[str, int, str, int]:
+    return partition.group, partition.number, partition.lease_id, partition.fence
+
+

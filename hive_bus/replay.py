@@ -1,0 +1,84 @@
+"""Replay: run recorded history through today's brains and compare, without any effect.
+
+``redrive`` folds the recorded decisions and puts today's beside them, so that every
+difference stands alone: one changed rule is named where it first matters, and what
+follows from it is not blamed on it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hive_bus.brain import Brain, State
+from hive_bus.session import Decided, Folder, Step, walk
+from hive_core_db.store import EventLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Where today's brain decides otherwise: the cause's position, and both decisions as (stream, topic, payload)."""
+
+    position: int
+    topic: str
+    brain: str
+    recorded: tuple[tuple[str, str, str], ...]
+    today: tuple[tuple[str, str, str], ...]
+    recorded_by: str | None
+    error: str = ""
+
+    @property
+    def other_version(self) -> bool:
+        """Whether the recorded decision was made by another version of the brain (its digest differs)."""
+        return self.recorded_by is not None and not self.recorded_by.startswith(self.brain)
+
+
+async def redrive(log: EventLog, brain: Brain[Any], key: str, *, upto: int) -> AsyncIterator[Difference]:
+    """Every input of ``key`` up to ``upto`` on which today's ``brain`` decides otherwise than recorded."""
+    folder = Folder(brain)
+    state = brain.initial()
+    async for step in walk(brain, log, key, upto=upto):
+        state, difference = _compare(folder, state, step)
+        if difference is not None:
+            yield difference
+
+
+def _compare(folder: Folder[State], state: State, step: Step) -> tuple[State, Difference | None]:
+    """Fold an input and what was decided on it; what today's code would decide instead, if it differs."""
+    error = ""
+    decided = Decided((), ())
+    try:
+        _, decided = folder.handle(state, step.cause, step.cause.position)
+    except Exception as problem:  # noqa: BLE001 - a brain that fails on an old event is what redrive is asked about
+        error = f"{type(problem).__name__}: {problem}"
+    recorded = tuple((row.stream, row.topic, row.payload) for row in step.decisions)
+    today = tuple((new.stream, new.topic, new.payload) for new in decided.events)
+    state = folder.fold(state, step.cause)
+    for row in step.decisions:
+        state = folder.fold(state, row)
+    if recorded == today and not error:
+        return state, None
+    return state, Difference(
+        position=step.cause.position,
+        topic=step.cause.topic,
+        brain=folder.decider,
+        recorded=recorded,
+        today=today,
+        recorded_by=step.decisions[0].decided_by if step.decisions else None,
+        error=error,
+    )
+
+
+async def keys_of_run(log: EventLog, brain: Brain[Any], correlation_id: str) -> Sequence[str]:
+    """The keys under which ``brain`` folds a run: the run itself, or its streams."""
+    if brain.keyed_by == "correlation":
+        return [correlation_id]
+    streams: dict[str, None] = {}
+    after = 0
+    while page := await log.read_correlation(correlation_id, after=after, limit=1000):
+        for row in page:
+            if row.stream.startswith(f"{correlation_id}/{brain.stream_prefix}"):
+                streams.setdefault(row.stream)
+        after = page[-1].position
+    return list(streams)

@@ -1,0 +1,243 @@
+"""One key of one brain: how inputs and own decisions are folded, live and from the log.
+
+The fold order is the same in both: an input sorts by its position, an own decision
+directly behind its cause. What is folded is what was stored: a decision is encoded
+and decoded before it is folded. This module does no I/O of its own but reading pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from hive_bus.brain import Brain, Input, State
+from hive_bus.codec import decode
+from hive_bus.envelope import encode_event
+from hive_bus.event import Draft, Event
+from hive_bus.ids import derived_event_id
+from hive_bus.record import Record
+from hive_bus.topics import matches
+from hive_core_db.records import NewEvent, StoredEvent
+from hive_core_db.store import EventLog
+
+PAGE = 1000
+SAME_APPEND = -1
+"""``cause_position`` of a decision whose cause is event i of its own append: ``SAME_APPEND - i``."""
+
+
+def fold_topic(brain: Brain[Any], topic: str) -> bool:
+    """Whether the brain folds this topic."""
+    return any(matches(pattern, topic) for pattern in brain.folds)
+
+
+def key_of(brain: Brain[Any], event: StoredEvent) -> str | None:
+    """The key under which the brain folds the event; None: not at all."""
+    if brain.keyed_by == "correlation":
+        return event.correlation_id
+    return event.stream if within_run(event).startswith(brain.stream_prefix) else None
+
+
+def within_run(event: StoredEvent) -> str:
+    """The stream's name within its run (``drone/fix.1``); a stream outside any run is its own name."""
+    return event.stream.removeprefix(event.correlation_id + "/")
+
+
+def decider(brain: Brain[Any]) -> str:
+    """Who decided: name, version and the digest of the modules its decisions depend on."""
+    sources = [type(brain).__module__, *brain.modules]
+    files = [importlib.import_module(name).__file__ for name in sources]
+    digest = hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files if file)).hexdigest()[:12]
+    return f"{brain.name}@{brain.version}:{digest}"
+
+
+def decided_by(brain: Brain[Any], event: StoredEvent) -> bool:
+    """Whether the event is one of this brain's own decisions, of whatever version."""
+    return event.decided_by is not None and event.decided_by.partition("@")[0] == brain.name
+
+
+@dataclass(slots=True)
+class Session(Generic[State]):
+    """A key's state and how far it is handled.
+
+    ``seen`` is the last position that this process knows of the key, ``waiting`` the last
+    input among these: the key is at rest when that is handled. ``ahead`` is the append
+    under way that was decided on before it is in the log.
+    """
+
+    key: str
+    state: State
+    partition: int = 0
+    handled: int = 0
+    seen: int = 0
+    waiting: int = 0
+    parked: bool = False
+    ahead: Ahead | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What an append to come leads to: decisions on its own events, kept only if it holds.
+
+    ``owner`` and ``quiet`` are conditions of that append; ``inputs`` counts its events before the decisions.
+    """
+
+    events: tuple[NewEvent, ...]
+    bodies: tuple[Event, ...]
+    inputs: int
+    owner: tuple[str, int, str, int]
+    quiet: dict[str, int]
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What followed from one input: the events, encoded, and as they will be decoded again."""
+
+    events: tuple[NewEvent, ...]
+    bodies: tuple[Event, ...]
+
+
+class Folder(Generic[State]):
+    """Folds a brain: turns stored events into inputs, decisions into new events."""
+
+    def __init__(self, brain: Brain[State]) -> None:
+        self.brain = brain
+        self.decider = decider(brain)
+
+    def fold(self, state: State, event: StoredEvent) -> State:
+        """The state after a stored event."""
+        record = event if isinstance(event, Record) else Record._make(event)
+        return self.brain.evolve(state, as_input(record, record.event))
+
+    def handle(self, state: State, event: StoredEvent, cause_position: int) -> tuple[State, Decided]:
+        """Fold an input, decide on it, fold the decisions."""
+        record = event if isinstance(event, Record) else Record._make(event)
+        seen = as_input(record, record.event)
+        state = self.brain.evolve(state, seen)
+        wishes = self.brain.decide(state, seen)
+        if not wishes:
+            return state, _NOTHING
+        decided = self.encode(wishes, record, cause_position)
+        for new, body in zip(decided.events, decided.bodies, strict=True):
+            state = self.brain.evolve(state, _input_of_new(new, body))
+        return state, decided
+
+    def encode(self, wishes: Sequence[Event | Draft], cause: Record, cause_position: int) -> Decided:
+        """Decisions as they will be stored: ids derived from the cause, streams within the run, the cause's time."""
+        events, bodies = [], []
+        for ordinal, wish in enumerate(wishes):
+            draft = wish if isinstance(wish, Draft) else Draft(event=wish)
+            new = encode_event(
+                draft.event,
+                stream=self._stream(draft.stream, cause),
+                correlation_id=cause.correlation_id,
+                causation_id=draft.causation_id or cause.event_id,
+                cause_position=cause_position,
+                decided_by=self.decider,
+                source=self.brain.name,
+                event_id=derived_event_id(
+                    cause.occurred_at, cause.correlation_id, self.brain.name, cause.stream, cause.event_id, ordinal
+                ),
+                occurred_at=cause.occurred_at,
+                metadata=draft.metadata,
+            )
+            events.append(new)
+            bodies.append(decode(new.topic, new.schema_version, new.payload))
+        return Decided(tuple(events), tuple(bodies))
+
+    def _stream(self, wish: str | None, cause: Record) -> str:
+        if wish is not None:
+            return f"{cause.correlation_id}/{wish}"
+        if self.brain.keyed_by == "stream":
+            return cause.stream
+        return f"{cause.correlation_id}/{self.brain.home}"
+
+
+_NOTHING = Decided((), ())
+
+
+def as_input(record: Record, body: Event) -> Input:
+    """What a brain sees of a record."""
+    return Input(
+        event=body,
+        event_id=record.event_id,
+        topic=record.topic,
+        stream=within_run(record),
+        correlation_id=record.correlation_id,
+        causation_id=record.causation_id,
+        source=record.source,
+        occurred_at=record.occurred_at,
+    )
+
+
+def _input_of_new(new: NewEvent, body: Event) -> Input:
+    return Input(
+        event=body,
+        event_id=new.event_id,
+        topic=new.topic,
+        stream=new.stream.removeprefix(new.correlation_id + "/"),
+        correlation_id=new.correlation_id,
+        causation_id=new.causation_id,
+        source=new.source,
+        occurred_at=new.occurred_at or 0,
+    )
+
+
+async def load(folder: Folder[State], log: EventLog, key: str, *, upto: int) -> Session[State]:
+    """Rebuild a key as it was when every input up to ``upto``, or to the cause of its last own decision, was handled.
+
+    Two reads of one index, inputs and own decisions, are merged: constant memory, for a
+    key's decisions lie in the order of their causes.
+    """
+    session: Session[State] = Session(key, folder.brain.initial())
+    async for step in walk(folder.brain, log, key, upto=upto):
+        session.state = folder.fold(session.state, step.cause)
+        for decision in step.decisions:
+            session.state = folder.fold(session.state, decision)
+        session.handled = step.cause.position
+        session.seen = max(session.seen, step.cause.position)
+    session.handled = max(session.handled, upto)
+    return session
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An input that was handled, and the decisions that the brain then made on it."""
+
+    cause: Record
+    decisions: tuple[Record, ...]
+
+
+async def walk(brain: Brain[Any], log: EventLog, key: str, *, upto: int) -> AsyncIterator[Step]:
+    """The handled inputs of a key in fold order, each with its recorded decisions."""
+    own = _rows(brain, log, key, own=True)
+    decision = await anext(own, None)
+    async for cause in _rows(brain, log, key, own=False):
+        if cause.position > upto and decision is None:
+            return
+        decisions: list[Record] = []
+        while (
+            decision is not None and decision.cause_position is not None and decision.cause_position <= cause.position
+        ):
+            decisions.append(decision)
+            decision = await anext(own, None)
+        yield Step(cause, tuple(decisions))
+
+
+async def _rows(brain: Brain[Any], log: EventLog, key: str, *, own: bool) -> AsyncIterator[Record]:
+    after = 0
+    while True:
+        if brain.keyed_by == "correlation":
+            page = await log.read_correlation(key, after=after, limit=PAGE)
+        else:
+            page = await log.read_stream(key, after=after, limit=PAGE)
+        for row in page:
+            if decided_by(brain, row) is own and fold_topic(brain, row.topic):
+                yield Record._make(row)
+        if len(page) < PAGE:
+            return
+        after = page[-1].position if brain.keyed_by == "correlation" else page[-1].version

@@ -1,0 +1,32 @@
+"""Appends that must not be lost: what a busy lock or a full disk refuses is given to the store again.
+
+For decisions and results: they exist only in this process until they are in the log,
+and their ids make a repetition harmless. A caller that can be told uses ``Bus.submit``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hive_bus.bus import Bus
+from hive_bus.telemetry import get_logger
+from hive_core_db.records import AppendRequest, Verdict
+from hive_errors import StoreError
+
+_log = get_logger(__name__)
+FIRST_WAIT = 0.1
+LONGEST_WAIT = 5.0
+
+
+async def surely(bus: Bus, request: AppendRequest, future: asyncio.Future[Verdict] | None = None) -> Verdict:
+    """The request's verdict, however often the store has to be asked; ``future`` is the first submission."""
+    wait = FIRST_WAIT
+    while True:
+        try:
+            return await (future or bus.writer.submit(request))
+        except StoreError as problem:
+            if not problem.retryable:
+                raise
+            _log.warning("append.again", error=str(problem), seconds=wait)
+        await asyncio.sleep(wait)
+        wait, future = min(2 * wait, LONGEST_WAIT), None
