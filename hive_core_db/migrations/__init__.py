@@ -1,0 +1,1 @@
+"""How one schema revision becomes the next; run by `hive db upgrade`."""

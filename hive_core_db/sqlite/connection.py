@@ -1,0 +1,229 @@
+"""Opening a SQLite file, making a new one, and saying in the hive's words what went wrong.
+
+Owns pragmas, the schema check and the translation of driver errors. Knows no ports.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hive_core_db.revision import APPLICATION_ID, HEAD, REVISIONS
+from hive_core_db.url import SqliteUrl
+from hive_errors.store import (
+    LogCorrupt,
+    NotADatabase,
+    SchemaOutdated,
+    SchemaTooNew,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
+
+DDL = Path(__file__).parent.parent / "ddl" / "sqlite.sql"
+BUSY_TIMEOUT = 60.0
+# Pages in KiB (negative: memory, not count); they are taken only as they are used.
+WRITER_CACHE = -32_000
+READER_CACHE = -8_000
+# The write-ahead log is folded back when it is larger (bytes).
+WAL_LIMIT = 16 * 1024 * 1024
+# A checkpoint that readers hold up is not worth more waiting than this (milliseconds): it comes again.
+CHECKPOINT_PATIENCE = 250
+
+Now = Callable[[], int]
+
+
+def connect(
+    url: SqliteUrl,
+    *,
+    busy_timeout: float = BUSY_TIMEOUT,
+    durable: bool = True,
+    create: bool = False,
+    cache: int = READER_CACHE,
+) -> sqlite3.Connection:
+    """Open the file with the pragmas that every connection of ours has."""
+    db = sqlite3.connect(
+        f"{url.path.as_uri()}?mode={'rwc' if create else 'rw'}",
+        uri=True,
+        timeout=busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
+        # Before SQLite 3.51.3 a passive checkpoint that races a commit can corrupt the file; we run TRUNCATE ourselves.
+        db.execute("PRAGMA wal_autocheckpoint=0")
+        db.execute(f"PRAGMA cache_size={cache}")
+        db.execute("PRAGMA temp_store=MEMORY")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def prepare(db: sqlite3.Connection, url: SqliteUrl, *, name: str, now: Now, create: bool, busy_timeout: float) -> None:
+    """Make the schema in an empty file, check it in any other.
+
+    Raises:
+        NotADatabase: The file is another program's.
+        SchemaOutdated: It must be upgraded first.
+        SchemaTooNew: A newer version wrote it.
+    """
+    if not check(db, url):
+        if not create:
+            raise NotADatabase(url=str(url), reason="it is empty")
+        _use_wal(db, busy_timeout)
+        with immediate(db):
+            # Two processes may find the file empty; the one that gets the lock second finds it made.
+            if not check(db, url):
+                _make(db, name, now)
+    elif _journal_mode(db) != "wal":
+        _use_wal(db, busy_timeout)
+
+
+def check(db: sqlite3.Connection, url: SqliteUrl) -> bool:
+    """Return whether the file holds our schema (False: it is empty), or raise why it cannot be used."""
+    found = revision_of(db, url)
+    if found is None:
+        return False
+    if found == HEAD:
+        return True
+    outcome = SchemaOutdated if found in REVISIONS else SchemaTooNew
+    raise outcome(url=str(url), found=found, wanted=HEAD)
+
+
+def revision_of(db: sqlite3.Connection, url: SqliteUrl) -> str | None:
+    """Return the schema revision of the file, None if it is empty."""
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    if application != APPLICATION_ID or "alembic_version" not in tables:
+        raise NotADatabase(url=str(url), reason="it is a SQLite file of another program")
+    row = db.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _make(db: sqlite3.Connection, name: str, now: Now) -> None:
+    for statement in statements(DDL.read_text(encoding="utf-8")):
+        db.execute(statement)
+    db.execute("INSERT INTO alembic_version (version_num) VALUES (?)", (HEAD,))
+    first_epoch(db, name, now())
+    db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+
+
+def first_epoch(db: sqlite3.Connection, name: str, now: int) -> None:
+    """Give a new log its identity: a random id of its own and epoch 1."""
+    db.execute(
+        "INSERT INTO log_meta (id, name, log_id, epoch, database_id, first_position, created_at) VALUES (1, ?, ?, 1, ?, 1, ?)",
+        (name, secrets.token_hex(16), secrets.token_hex(16), now),
+    )
+    db.execute(
+        "INSERT INTO epochs (epoch, epoch_id, first_position, began_at, reason) VALUES (1, ?, 1, ?, 'the log was made')",
+        (secrets.token_hex(16), now),
+    )
+
+
+def statements(script: str) -> Iterator[str]:
+    """Split a script into its statements (a trigger holds semicolons of its own)."""
+    waiting = ""
+    for line in script.splitlines(keepends=True):
+        if line.startswith("--"):
+            continue
+        waiting += line
+        if sqlite3.complete_statement(waiting):
+            if waiting.strip():
+                yield waiting
+            waiting = ""
+
+
+def _journal_mode(db: sqlite3.Connection) -> str:
+    return str(db.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def _use_wal(db: sqlite3.Connection, busy_timeout: float) -> None:
+    # SQLite does not call its busy handler for this one change.
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+@contextmanager
+def immediate(db: sqlite3.Connection) -> Iterator[None]:
+    """Hold the write lock from the first statement on; commit at the end, roll back on any error."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # A full disk may have ended the transaction already.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def fold_wal(db: sqlite3.Connection, wal: Path, limit: int, busy_timeout: float) -> int:
+    """Fold the write-ahead log back if it is larger than ``limit`` bytes; return the next limit."""
+    try:
+        size = wal.stat().st_size
+    except FileNotFoundError:
+        return WAL_LIMIT
+    if size <= limit:
+        return limit
+    db.execute(f"PRAGMA busy_timeout={CHECKPOINT_PATIENCE}")
+    try:
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        if _code(error) not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+            raise
+        # Everything is still in the log: a later fold brings it home.
+        busy = 1
+    finally:
+        db.execute(f"PRAGMA busy_timeout={int(busy_timeout * 1000)}")
+    return size + WAL_LIMIT if busy else WAL_LIMIT
+
+
+def _code(error: sqlite3.Error) -> int:
+    # The low byte is the primary code, the rest says where.
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def translate(error: sqlite3.Error, url: SqliteUrl, busy_timeout: float) -> StoreError:
+    """Say in the hive's words what the driver reported."""
+    match _code(error):
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreBusy(url=str(url), waited=busy_timeout)
+        case sqlite3.SQLITE_FULL:
+            return StoreFull(url=str(url), reason=str(error))
+        case sqlite3.SQLITE_IOERR if _disk_is_full(url):
+            return StoreFull(url=str(url), reason=str(error))
+        case sqlite3.SQLITE_NOTADB:
+            return NotADatabase(url=str(url), reason="its first bytes are not those of a SQLite file")
+        case sqlite3.SQLITE_CORRUPT:
+            return LogCorrupt(position=0, reason=str(error))
+        case _:
+            return StoreUnavailable(url=str(url), reason=str(error))
+
+
+def _disk_is_full(url: SqliteUrl) -> bool:
+    # Growing the shared index of the write-ahead log on a full disk is reported as an I/O error.
+    import os
+
+    try:
+        room = os.statvfs(url.path.parent)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize < 64 * 1024

@@ -1,0 +1,208 @@
+"""The log on SQLite: appends through the judge, reads by page.
+
+A page is fetched whole: no cursor outlives its job, so no reader holds a
+snapshot while its caller thinks.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Final
+
+from hive_core_db.records import AppendRequest, LogMeta, StoredEvent, Verdict
+from hive_core_db.sqlite.append import Appender
+from hive_core_db.sqlite.blobs import GET_BLOB
+from hive_core_db.sqlite.connection import Now
+from hive_core_db.sqlite.runner import Runner
+from hive_errors.store import LogCorrupt
+
+_COLUMNS = ", ".join(StoredEvent._fields)
+_EVENTS = f"SELECT {_COLUMNS} FROM events"
+
+META = "SELECT name, log_id, epoch, database_id, first_position FROM log_meta"
+HEAD = "SELECT max(position) FROM events"
+# Contiguous from `after` on, but for an epoch's start; checked by arithmetic.
+PAGE = f"{_EVENTS} WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+EPOCH_STARTS = "SELECT first_position FROM epochs"
+# Each branch reads its own stretch of (topic, position) in order and the database merges them: no sort, no scan.
+_OF_TOPIC = "SELECT position FROM events WHERE topic = ? AND position > ? AND position <= ?"
+# With more topics than a compound may have, reading the log in order and leaving rows out is the better plan.
+SCAN = f"{_EVENTS} WHERE +topic IN (SELECT value FROM json_each(?)) AND position > ? AND position <= ?"
+STREAM = f"{_EVENTS} WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
+CORRELATION = f"{_EVENTS} WHERE correlation_id = ? AND position > ? ORDER BY position LIMIT ?"
+LAST_OF_CORRELATION = "SELECT max(position) FROM events WHERE correlation_id = ?"
+ONE = f"{_EVENTS} WHERE event_id = ?"
+TOPICS = "SELECT topic FROM topics ORDER BY topic"
+# One step of a loose index scan: the events of a correlation are never read.
+NEXT_CORRELATION = "SELECT min(correlation_id) FROM events WHERE correlation_id > ? AND correlation_id < ?"
+THIS_CORRELATION = "SELECT min(correlation_id) FROM events WHERE correlation_id >= ? AND correlation_id < ?"
+# recorded_at never falls, so a time is found by halving.
+AT_OR_BELOW = "SELECT position, recorded_at FROM events WHERE position <= ? ORDER BY position DESC LIMIT 1"
+
+_COMPOUND_LIMIT: Final = 400
+_FOREVER: Final = 2**63 - 1
+_event: Callable[[tuple[object, ...]], StoredEvent] = partial(tuple.__new__, StoredEvent)
+_payload = itemgetter(StoredEvent._fields.index("payload"))
+
+
+class SqliteEventLog:
+    """The port `EventLog` on SQLite."""
+
+    def __init__(self, runner: Runner, now: Now) -> None:
+        self._runner = runner
+        self._appender = Appender(now)
+        self._seen_version: int | None = None
+
+    async def meta(self) -> LogMeta:
+        """Return the log's identity."""
+        row = await self._runner.read(lambda db: db.execute(META).fetchone())
+        if row is None:
+            raise LogCorrupt(position=0, reason="log_meta has no row")
+        return LogMeta(name=row[0], log_id=row[1], epoch=row[2], database_id=row[3], first_position=row[4])
+
+    async def append(self, batch: Sequence[AppendRequest]) -> list[Verdict]:
+        """Judge the requests in order and write what is accepted, in one transaction."""
+        if not batch:
+            return []
+        append = self._appender.append
+        return await self._runner.write(lambda db: append(db, batch))
+
+    async def head(self) -> int:
+        """Return the last position, 0 for an empty log."""
+        row = await self._runner.read(lambda db: db.execute(HEAD).fetchone())
+        return row[0] or 0
+
+    async def poll(self) -> int | None:
+        """Return the head if any connection may have written since the last poll; else None, without a thread."""
+        version = self._runner.data_version()
+        if version == self._seen_version:
+            return None
+        self._seen_version = version
+        return await self.head()
+
+    async def read(
+        self, after: int, *, limit: int, topics: Sequence[str] | None = None, until: int | None = None
+    ) -> list[StoredEvent]:
+        """Return the page behind ``after``.
+
+        Raises:
+            LogCorrupt: A position is missing where no epoch begins.
+        """
+        last = _FOREVER if until is None else until
+        if topics is None:
+            return await self._runner.read(lambda db: _checked(db, after, _page(db, PAGE, (after, last, limit))))
+        if not topics:
+            return []
+        return await self._of_topics(topics, after, last, limit, "ASC")
+
+    async def read_stream(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
+        """Return a stream's events behind version ``after``."""
+        return await self._runner.read(lambda db: _page(db, STREAM, (stream, after, limit)))
+
+    async def read_correlation(self, correlation_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
+        """Return a correlation's events behind position ``after``."""
+        return await self._runner.read(lambda db: _page(db, CORRELATION, (correlation_id, after, limit)))
+
+    async def last_of_correlation(self, correlation_id: str) -> int:
+        """Return the correlation's last position, 0 if it has none."""
+        row = await self._runner.read(lambda db: db.execute(LAST_OF_CORRELATION, (correlation_id,)).fetchone())
+        return row[0] or 0
+
+    async def get(self, event_id: str) -> StoredEvent | None:
+        """Return one event, None if the log does not have it."""
+        rows = await self._runner.read(lambda db: _page(db, ONE, (event_id,)))
+        return rows[0] if rows else None
+
+    async def latest(self, topics: Sequence[str], *, limit: int, before: int | None = None) -> list[StoredEvent]:
+        """Return the newest events of these topics, newest first."""
+        if not topics:
+            return []
+        return await self._of_topics(topics, -1, _FOREVER if before is None else before - 1, limit, "DESC")
+
+    async def topics(self) -> list[str]:
+        """Return every topic that the log has seen, sorted."""
+        rows = await self._runner.read(lambda db: db.execute(TOPICS).fetchall())
+        return [row[0] for row in rows]
+
+    async def correlations(self, prefix: str, *, limit: int = 10) -> list[str]:
+        """Return correlation ids that begin with ``prefix``, sorted."""
+        beyond = prefix + "\U0010ffff"
+
+        def job(db: sqlite3.Connection) -> list[str]:
+            found: list[str] = []
+            row = db.execute(THIS_CORRELATION, (prefix, beyond)).fetchone()
+            while row[0] is not None and len(found) < limit:
+                found.append(row[0])
+                row = db.execute(NEXT_CORRELATION, (row[0], beyond)).fetchone()
+            return found
+
+        return await self._runner.read(job)
+
+    async def position_at(self, time: int) -> int:
+        """Return the last position recorded at or before ``time``, 0 if none."""
+
+        def job(db: sqlite3.Connection) -> int:
+            low, high = 0, db.execute(HEAD).fetchone()[0] or 0
+            while low < high:
+                row = db.execute(AT_OR_BELOW, ((low + high + 1) // 2,)).fetchone()
+                if row is not None and row[0] > low and row[1] <= time:
+                    low = row[0]
+                elif row is not None and row[0] > low:
+                    high = row[0] - 1
+                else:
+                    # Nothing lies in (low, middle]: an epoch jumped over it.
+                    nearest = db.execute(PAGE, (low, high, 1)).fetchone()
+                    if nearest is None or nearest[-1] > time:
+                        return low
+                    low = nearest[0]
+            return low
+
+        return await self._runner.read(job)
+
+    async def _of_topics(
+        self, topics: Sequence[str], after: int, until: int, limit: int, order: str
+    ) -> list[StoredEvent]:
+        wanted = list(dict.fromkeys(topics))
+        values: tuple[object, ...]
+        if len(wanted) > _COMPOUND_LIMIT:
+            import json
+
+            statement = f"{SCAN} ORDER BY position {order} LIMIT ?"
+            values = (json.dumps(wanted), after, until, limit)
+        else:
+            merged = " UNION ALL ".join([_OF_TOPIC] * len(wanted))
+            statement = f"{_EVENTS} WHERE position IN ({merged} ORDER BY 1 {order} LIMIT ?) ORDER BY position {order}"
+            values = (*(value for topic in wanted for value in (topic, after, until)), limit)
+        return await self._runner.read(lambda db: _page(db, statement, values))
+
+
+def _page(db: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> list[StoredEvent]:
+    rows = list(map(_event, db.execute(statement, values).fetchall()))
+    if None in map(_payload, rows):
+        for index, row in enumerate(rows):
+            if row.payload is None:
+                rows[index] = row._replace(payload=_large(db, row))
+    return rows
+
+
+def _large(db: sqlite3.Connection, row: StoredEvent) -> str:
+    body = db.execute(GET_BLOB, (row.digest,)).fetchone()
+    if body is None:
+        raise LogCorrupt(position=row.position, reason=f"its payload, blob {row.digest}, is gone")
+    return bytes(body[0]).decode()
+
+
+def _checked(db: sqlite3.Connection, after: int, rows: list[StoredEvent]) -> list[StoredEvent]:
+    """Return the rows if no position is missing behind ``after``; an epoch's start may follow a jump."""
+    if not rows or rows[-1].position - after == len(rows):
+        return rows
+    starts = {start for (start,) in db.execute(EPOCH_STARTS)}
+    previous = after
+    for row in rows:
+        if row.position != previous + 1 and row.position not in starts:
+            raise LogCorrupt(position=previous + 1, reason="this position is missing")
+        previous = row.position
+    return rows

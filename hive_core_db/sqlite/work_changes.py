@@ -1,0 +1,301 @@
+"""What a batch does to the work queue: verdicts of work items, and the rows that follow.
+
+The state machine of an item and the order in the queue are in `doc.md`. A closed
+item has no row: its result is in the log. An item that is inserted and ended in
+one batch never gets one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from copy import copy
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TypeVar
+
+from hive_core_db.records import (
+    AppendRequest,
+    Ended,
+    FencedOff,
+    NewEvent,
+    WorkCancel,
+    WorkClaim,
+    WorkEnd,
+    WorkInsert,
+    WorkRetry,
+    WorkTouch,
+)
+
+# How many turns one step of priority is worth: a background item (9) waits for 80 turns of a critical one (1), not for ever.
+PRIORITY_TURNS = 10.0
+
+
+@dataclass(slots=True)
+class WorkRow:
+    """A row of `work`, in the order of its columns."""
+
+    work_id: str
+    position: int
+    topic: str
+    correlation_id: str
+    stream: str
+    queue: str
+    state: str
+    priority: int
+    cost: float
+    base: float
+    turn: float
+    attempt: int
+    fence: int
+    lease_id: str | None
+    cancel_requested: int
+    due_at: int | None
+    wake_at: int | None
+    ready_at: int | None
+    claimed_at: int | None
+    touched_at: int | None
+    inserted_at: int
+    waiting_timeout: int | None
+    running_timeout: int | None
+    silent_timeout: int | None
+    total_timeout: int | None
+    preferred: str | None
+    hold_until: int | None
+
+    def deadlines(self) -> dict[str, int]:
+        """When what falls due, in database time: the delay, and the timeouts that run in this state."""
+        since = {"total": (self.inserted_at, self.total_timeout)}
+        match self.state:
+            case "ready" | "waiting":
+                since["waiting"] = (self.ready_at or self.inserted_at, self.waiting_timeout)
+            case "claimed":
+                since["running"] = (self.claimed_at or self.inserted_at, self.running_timeout)
+                since["silent"] = (self.touched_at or self.inserted_at, self.silent_timeout)
+            case _:
+                since["delay"] = (self.due_at or self.inserted_at, 0)
+        return {reason: start + length for reason, (start, length) in since.items() if length is not None}
+
+    def wake(self) -> None:
+        """Set when the clock must look at the item: at once if it was asked to end and nobody holds it."""
+        if self.cancel_requested and self.state != "claimed":
+            self.wake_at = 0
+        elif (
+            self.state != "delayed"
+            and self.total_timeout is self.waiting_timeout is self.running_timeout is self.silent_timeout is None
+        ):
+            self.wake_at = None
+        else:
+            self.wake_at = min(self.deadlines().values(), default=None)
+
+
+_NAMES = tuple(WorkRow.__dataclass_fields__)
+COLUMNS = ", ".join(_NAMES)
+_MUTABLE = (
+    "state", "attempt", "fence", "lease_id", "cancel_requested", "due_at", "wake_at", "ready_at", "claimed_at", "touched_at",
+)  # fmt: skip
+_all_values = attrgetter(*_NAMES)
+_changed_values = attrgetter(*_MUTABLE, "work_id")
+
+FIND = f"SELECT {COLUMNS} FROM work WHERE work_id = ?"
+# The intent's event and its row are written in one transaction: no intent without its item.
+INSERT = f"INSERT INTO work ({COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"
+# The row was judged under the write lock, so no condition is needed here.
+UPDATE = f"UPDATE work SET {', '.join(f'{name} = ?' for name in _MUTABLE)} WHERE work_id = ?"
+# An ended item has no row: a second end finds none and is refused.
+DELETE = "DELETE FROM work WHERE work_id = ?"
+# The last place of a run in a queue, among what is still open; the index (correlation_id, queue, base) answers.
+LAST_BASE = "SELECT max(base) FROM work WHERE correlation_id = ? AND queue = ?"
+# A queue's present turn never goes back.
+QUEUE = "SELECT current FROM queues WHERE queue = ?"
+RAISE_QUEUE = """
+INSERT INTO queues (queue, current) VALUES (?, ?)
+ON CONFLICT (queue) DO UPDATE SET current = max(current, excluded.current)"""
+# A closed lease can take nothing.
+OPEN_LEASE = "SELECT 1 FROM leases WHERE lease_id = ? AND closed_at IS NULL"
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Draft:
+    """What one request would change; None as a row: it ends."""
+
+    rows: dict[str, WorkRow | None] = field(default_factory=dict)
+    bases: dict[tuple[str, str], float] = field(default_factory=dict)
+    queues: dict[str, float] = field(default_factory=dict)
+
+
+class WorkChanges:
+    """The work items that a batch touches, as they will be after it."""
+
+    def __init__(self, db: sqlite3.Connection, now: int) -> None:
+        self._db = db
+        self._now = now
+        self._rows: dict[str, WorkRow | None] = {}
+        self._stored: set[str] = set()
+        self._touched: set[str] = set()
+        self._bases: dict[tuple[str, str], float] = {}
+        self._queues: dict[str, float] = {}
+        self._raised: set[str] = set()
+        self._leases: dict[str, bool] = {}
+
+    def judge(self, request: AppendRequest, first: int) -> Draft | FencedOff | Ended:
+        """Apply the request's changes in their order to a draft; fenced goes before ended."""
+        draft = Draft()
+        ended: Ended | None = None
+        for change in request.work:
+            verdict = self._apply(draft, change, request.events, first)
+            if isinstance(verdict, FencedOff):
+                return verdict
+            ended = ended or verdict
+        return ended or draft
+
+    def accept(self, draft: Draft) -> None:
+        """Let later requests of the batch see the draft."""
+        if draft.rows:
+            self._rows.update(draft.rows)
+            self._touched.update(draft.rows)
+        self._bases.update(draft.bases)
+        if draft.queues:
+            self._queues.update(draft.queues)
+            self._raised.update(draft.queues)
+
+    def write(self) -> None:
+        """Write what the accepted drafts come to, by key."""
+        gone, changed, new = [], [], []
+        for work_id in sorted(self._touched):
+            row = self._rows[work_id]
+            if row is None:
+                if work_id in self._stored:
+                    gone.append((work_id,))
+            elif work_id in self._stored:
+                changed.append(_changed_values(row))
+            else:
+                new.append(_all_values(row))
+        for statement, values in ((DELETE, gone), (UPDATE, changed), (INSERT, new)):
+            if values:
+                self._db.executemany(statement, values)
+        if self._raised:
+            self._db.executemany(RAISE_QUEUE, [(queue, self._queues[queue]) for queue in sorted(self._raised)])
+
+    def _apply(
+        self, draft: Draft, change: object, events: tuple[NewEvent, ...], first: int
+    ) -> FencedOff | Ended | None:
+        match change:
+            case WorkInsert():
+                return self._insert(draft, change, events[change.event_index], first + change.event_index)
+            case WorkClaim():
+                return self._claim(draft, change)
+            case WorkEnd(work_id=work_id, fence=fence):
+                return self._held(draft, work_id, fence, None)
+            case WorkRetry(work_id=work_id, fence=fence, delay=delay):
+                return self._held(draft, work_id, fence, lambda row: self._give_back(row, delay))
+            case WorkTouch(work_id=work_id, fence=fence):
+                return self._held(draft, work_id, fence, self._touch)
+            case WorkCancel(work_id=work_id):
+                return self._cancel(draft, work_id)
+            case _:
+                raise TypeError(f"{change!r} is no change of the work queue")
+
+    def _find(self, draft: Draft, work_id: str) -> WorkRow | None:
+        if work_id in draft.rows:
+            return draft.rows[work_id]
+        if work_id not in self._rows:
+            values = self._db.execute(FIND, (work_id,)).fetchone()
+            self._rows[work_id] = None if values is None else WorkRow(*values)
+            if values is not None:
+                self._stored.add(work_id)
+        return self._rows[work_id]
+
+    def _insert(self, draft: Draft, change: WorkInsert, event: NewEvent, position: int) -> None:
+        now = self._now
+        slot = event.correlation_id, change.queue
+        base = max(self._last_base(draft, slot) + change.cost, self._current(draft, change.queue))
+        draft.bases[slot] = base
+        delayed = change.state == "delayed"
+        ready_at = now + change.delay if delayed else now
+        row = WorkRow(
+            event.event_id, position, event.topic, event.correlation_id, event.stream, change.queue, change.state,
+            change.priority, change.cost, base, base + (change.priority - 1) * PRIORITY_TURNS, 0, 0, None, 0,
+            ready_at if delayed else None, None, None if delayed else now, None, None, now, change.waiting_timeout,
+            change.running_timeout, change.silent_timeout, change.total_timeout, change.preferred,
+            ready_at + change.hold_out if change.preferred is not None else None,
+        )  # fmt: skip
+        row.wake()
+        draft.rows[event.event_id] = row
+
+    def _claim(self, draft: Draft, change: WorkClaim) -> FencedOff | Ended | None:
+        row = self._find(draft, change.work_id)
+        if row is None:
+            return Ended(change.work_id)
+        if row.state != "ready" or row.cancel_requested or row.fence != change.fence:
+            why = "asked to end" if row.cancel_requested else row.state
+            return FencedOff(f"work item {change.work_id}, {why}", change.fence, row.fence)
+        if not self._lease_is_open(change.lease_id):
+            return FencedOff(f"lease {change.lease_id}, closed", change.fence, row.fence)
+        row = copy(row)
+        row.state, row.lease_id = "claimed", change.lease_id
+        row.fence += 1
+        row.attempt += 1
+        row.claimed_at = row.touched_at = self._now
+        row.wake()
+        draft.rows[change.work_id] = row
+        # The queue moves on with what it serves, at least by what that costs: or new runs would always come first.
+        served = row.base + row.cost
+        if served > self._current(draft, row.queue):
+            draft.queues[row.queue] = served
+        return None
+
+    def _held(self, draft: Draft, work_id: str, fence: int | None, change: object) -> FencedOff | Ended | None:
+        row = self._find(draft, work_id)
+        if row is None:
+            return Ended(work_id)
+        if fence is not None and (row.state != "claimed" or row.fence != fence):
+            return FencedOff(f"work item {work_id}, {row.state}", fence, row.fence)
+        if callable(change):
+            row = copy(row)
+            change(row)
+            row.wake()
+            draft.rows[work_id] = row
+        else:
+            draft.rows[work_id] = None
+        return None
+
+    def _give_back(self, row: WorkRow, delay: int) -> None:
+        row.lease_id = row.claimed_at = row.touched_at = None
+        if delay > 0:
+            row.state, row.due_at = "delayed", self._now + delay
+        else:
+            row.state, row.ready_at = "ready", self._now
+
+    def _touch(self, row: WorkRow) -> None:
+        row.touched_at = self._now
+
+    def _cancel(self, draft: Draft, work_id: str) -> None:
+        row = self._find(draft, work_id)
+        if row is not None and not row.cancel_requested:
+            row = copy(row)
+            row.cancel_requested = 1
+            row.wake()
+            draft.rows[work_id] = row
+
+    def _last_base(self, draft: Draft, slot: tuple[str, str]) -> float:
+        base = draft.bases.get(slot, self._bases.get(slot))
+        if base is None:
+            stored = self._db.execute(LAST_BASE, slot).fetchone()[0]
+            # A run's first item waits for nothing of its own.
+            base = self._bases[slot] = float("-inf") if stored is None else stored
+        return base
+
+    def _current(self, draft: Draft, queue: str) -> float:
+        current = draft.queues.get(queue, self._queues.get(queue))
+        if current is None:
+            row = self._db.execute(QUEUE, (queue,)).fetchone()
+            current = self._queues[queue] = 0.0 if row is None else row[0]
+        return current
+
+    def _lease_is_open(self, lease_id: str) -> bool:
+        if lease_id not in self._leases:
+            self._leases[lease_id] = self._db.execute(OPEN_LEASE, (lease_id,)).fetchone() is not None
+        return self._leases[lease_id]
