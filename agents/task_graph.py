@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from agents.expressions import parse_expression
+from agents.expression_grammar import parse_expression
 from agents.references import did_you_mean
 from agents.templates import parse_command, parse_template
 from agents.workflow import Step

@@ -8,6 +8,8 @@ each other is ``task_graph``'s, where they stand in a file is ``workflow_file``'
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -234,27 +236,28 @@ class Workflow(_Frozen):
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=10_000)]
     """What is to be done; the order decides nothing but the order of equals."""
 
+    @cached_property
+    def by_id(self) -> Mapping[str, Step]:
+        """The steps by their ids, in file order."""
+        return {step.id: step for step in self.steps}
+
     def step(self, step_id: str) -> Step:
         """Return a step by its id.
 
         Raises:
             KeyError: there is none.
         """
-        for step in self.steps:
-            if step.id == step_id:
-                return step
-        raise KeyError(step_id)
+        return self.by_id[step_id]
 
     def ancestors(self, step_id: str) -> frozenset[str]:
         """Return the ids of everything a step needs, directly or through others."""
-        needs = {step.id: step.needs for step in self.steps}
         found: set[str] = set()
-        waiting = list(needs.get(step_id, ()))
+        waiting = list(self.by_id[step_id].needs)
         while waiting:
             need = waiting.pop()
-            if need not in found:
+            if need not in found and need in self.by_id:
                 found.add(need)
-                waiting.extend(needs.get(need, ()))
+                waiting.extend(self.by_id[need].needs)
         return frozenset(found)
 
 
