@@ -1,0 +1,362 @@
+"""The bus: publish, append, submit, read, subscribe, trace. One per process and database.
+
+It puts the floors below together and owns the tasks of writer and tail; whatever has
+rules of its own has a module: ``envelope`` makes rows, ``guards`` knows what may not be
+published, ``history`` reads runs, ``subscription`` follows topics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, assert_never
+
+from hive_bus import history
+from hive_bus.envelope import Collector, current_handler, encode_event, work_changes
+from hive_bus.event import Draft, Event
+from hive_bus.guards import Guard, guard_of
+from hive_bus.ids import Ids
+from hive_bus.record import Record
+from hive_bus.subscription import FROM_NOW, Start, read, subscribe
+from hive_bus.tail import Tail
+from hive_bus.telemetry import current_traceparent
+from hive_bus.writer import Writer
+from hive_core_db.records import (
+    AlreadyThere,
+    Appended,
+    AppendRequest,
+    Conflict,
+    Corrupt,
+    Ended,
+    FencedOff,
+    NewEvent,
+    NotQuiet,
+    Refused,
+    Verdict,
+)
+from hive_core_db.store import Store
+from hive_errors import DuplicateMismatch, Fenced, GuardedTopic, StreamConflict, WorkEnded
+
+if TYPE_CHECKING:
+    from hive_bus.history import Trace
+
+
+class Bus:
+    """The open bus; made by ``open_bus``.
+
+    ``source`` names this program in the envelope of what it publishes. All methods are
+    for the loop that opened it; ``get_event_bus`` is the front for other threads.
+    """
+
+    def __init__(self, store: Store, *, epoch: int, head: int, source: str, ids: Ids) -> None:
+        self.store = store
+        self.source = source
+        self.ids = ids
+        self.writer = Writer(store.log, epoch=epoch)
+        self.tail = Tail(store.log, self.writer, head=head)
+        self._services: asyncio.Task[None] | None = None
+
+    def now(self) -> int:
+        """Database time, UTC microseconds."""
+        return self.store.now()
+
+    async def publish(
+        self,
+        event: Event | Draft,
+        *,
+        stream: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        caused_by: Record | None = None,
+        event_id: str | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        occurred_at: int | None = None,
+        apart: bool = False,
+    ) -> int:
+        """Append one event and return its position once it is durable.
+
+        Without a stream it goes to the stream named like its correlation id, and without
+        that to a fresh one for both. ``caused_by`` sets causation and correlation.
+        ``occurred_at`` is UTC microseconds (None: when it was recorded). Publishing the same
+        ``event_id`` with the same content again returns the first position.
+
+        Inside a group's handler it only adds to the handler's append and returns 0 at once;
+        ``apart=True`` appends now and gives up *exactly once*.
+
+        Raises :class:`GuardedTopic`, :class:`PayloadRefused`, :class:`DuplicateMismatch`,
+        :class:`BusClosed`, or what the store failed with (:class:`StoreBusy`, :class:`StoreFull`).
+        """
+        handler = None if apart else current_handler.get()
+        if isinstance(event, Draft):
+            stream, correlation_id = stream or event.stream, correlation_id or event.correlation_id
+            causation_id, event_id = causation_id or event.causation_id, event_id or event.event_id
+            source, metadata = source or event.source, metadata if metadata is not None else event.metadata
+            occurred_at = occurred_at if occurred_at is not None else event.occurred_at
+        if caused_by is None and handler is not None and causation_id is None and correlation_id is None:
+            caused_by = handler.record
+        if caused_by is not None:
+            causation_id, correlation_id = (
+                causation_id or caused_by.event_id,
+                correlation_id or caused_by.correlation_id,
+            )
+        traceparent = current_traceparent()
+        if traceparent is not None:
+            metadata = {"traceparent": traceparent, **(metadata or {})}
+        fresh = event_id is None and stream is None and correlation_id is None
+        if correlation_id is None:
+            correlation_id = stream or self.ids.run_id()
+        new = encode_event(
+            event,
+            stream=stream or correlation_id,
+            correlation_id=correlation_id,
+            event_id=event_id or self.ids.event_id(self.store.now()),
+            source=source or self.source,
+            causation_id=causation_id,
+            occurred_at=occurred_at,
+            metadata=metadata,
+            fresh=fresh,
+        )
+        guard = None if fresh else guard_of(new.topic)
+        if handler is not None:
+            return await self._add(handler, new, event, guard)
+        request = AppendRequest(
+            epoch=self.writer.epoch,
+            events=(new,),
+            expected={} if guard is None else {f"{correlation_id}/run": 0},
+            work=work_changes((event,), built_in=False),
+        )
+        verdict = await self.writer.append(request)
+        if type(verdict) is Appended:
+            return verdict.first
+        if guard is not None and isinstance(verdict, Conflict):
+            raise _guarded(new, guard)
+        return accepted(verdict).first
+
+    async def append(
+        self,
+        stream: str,
+        events: Sequence[Event | Draft],
+        *,
+        expected: int | None = None,
+        correlation_id: str | None = None,
+        caused_by: Record | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Appended | AlreadyThere:
+        """Append events to one stream, all or none; ``expected`` is the version it must have (0: no event yet).
+
+        Raises :class:`StreamConflict` when it has another, else as ``publish``.
+        """
+        if caused_by is not None:
+            correlation_id = correlation_id or caused_by.correlation_id
+        news: list[NewEvent] = []
+        for item in events:
+            draft = item if isinstance(item, Draft) else Draft(event=item)
+            news.append(
+                encode_event(
+                    item,
+                    stream=stream,
+                    correlation_id=correlation_id or draft.correlation_id or stream,
+                    event_id=draft.event_id or self.ids.event_id(self.store.now()),
+                    source=source or draft.source or self.source,
+                    causation_id=draft.causation_id or (caused_by.event_id if caused_by is not None else None),
+                    occurred_at=draft.occurred_at,
+                    metadata=metadata if metadata is not None else draft.metadata,
+                )
+            )
+        guarded = [(new, guard) for new in news if (guard := guard_of(new.topic)) is not None]
+        versions = {f"{new.correlation_id}/run": 0 for new, _ in guarded}
+        if expected is not None:
+            versions[stream] = expected
+        request = AppendRequest(
+            epoch=self.writer.epoch,
+            events=tuple(news),
+            expected=versions,
+            work=work_changes(events, built_in=False),
+        )
+        verdict = await self.writer.append(request)
+        if isinstance(verdict, Conflict):
+            for new, guard in guarded:
+                if verdict.stream == f"{new.correlation_id}/run" and verdict.expected == 0:
+                    raise _guarded(new, guard)
+        return accepted(verdict)
+
+    async def submit(self, request: AppendRequest) -> Appended | AlreadyThere:
+        """Append a request as it is: for hosts, which answer for topics, fences and work themselves.
+
+        Raises the verdict's error: :class:`StreamConflict`, :class:`Fenced`, :class:`WorkEnded`,
+        :class:`DuplicateMismatch`, :class:`ValueRefused`.
+        """
+        return accepted(await self.writer.append(request))
+
+    async def history(self, correlation_id: str, *, after: int = 0) -> list[Record]:
+        """Every record of a run or correlation, in log order, from above position ``after``.
+
+        Any unique prefix of four or more characters names it, ``@`` the last run. Raises :class:`NotFound`.
+        """
+        return await history.history(self.store.log, correlation_id, after=after)
+
+    async def trace(self, correlation_id: str) -> Trace:
+        """What caused what, as a tree. Raises :class:`NotFound`."""
+        return await history.trace(self.store.log, correlation_id)
+
+    async def resolve(self, name: str) -> str:
+        """The correlation id that ``name`` means: itself, a unique prefix, or ``@``. Raises :class:`NotFound`."""
+        return await history.resolve(self.store.log, name)
+
+    def read(self, *patterns: str, after: int = 0, until: int | None = None) -> AsyncIterator[Record]:
+        """Records of these topics (none: all) above ``after``, up to ``until`` or the head as it is now."""
+        return read(self.store.log, patterns, after=after, until=until)
+
+    def subscribe(
+        self, *patterns: str, group: str | None = None, start: Start = FROM_NOW, key: str = "stream"
+    ) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
+        """Follow topics: ``async with bus.subscribe("task.*") as records: async for record in records: ...``.
+
+        Without a group: from ``start`` on (``FROM_NOW``, ``FROM_BEGINNING`` or a position), remembered
+        nowhere. With one: the group's members share the records by ``key`` (``stream`` or ``correlation``);
+        a record counts as handled when the next one is asked for.
+        """
+        return subscribe(self, patterns, group=group, start=start, key=key)
+
+    async def head(self) -> int:
+        """The last position of the log, 0 when it is empty."""
+        return await self.store.log.head()
+
+    async def get(self, event_id: str) -> Record | None:
+        """The record of an event id."""
+        row = await self.store.log.get(event_id)
+        return None if row is None else Record._make(row)
+
+    async def close(self) -> None:
+        """Commit what waits, end the services, close the store. Closing twice is fine."""
+        services, self._services = self._services, None
+        if services is None:
+            return
+        await self.tail.close()
+        await self.writer.close()
+        try:
+            await services
+        finally:
+            await self.store.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin to serve; ``open_bus`` has done so."""
+        if self._services is None:
+            # The bus owns this one task and ends it in `close`; everything else lives in its task group.
+            self._services = asyncio.get_running_loop().create_task(self._serve(), name="hive-bus")
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as services:
+            services.create_task(self.writer.run(), name="hive-bus writer")
+            services.create_task(self.tail.run(), name="hive-bus tail")
+
+    async def _add(self, handler: Collector, new: NewEvent, item: Event | Draft, guard: Guard | None) -> int:
+        if guard is not None:
+            run = f"{new.correlation_id}/run"
+            if await self.store.log.read_stream(run, limit=1):
+                raise _guarded(new, guard)
+            handler.expected[run] = 0
+        handler.add(new, item)
+        return 0
+
+
+class Opening:
+    """What ``open_bus`` returns: await it for a bus to close yourself, or use it as an async context."""
+
+    def __init__(self, url: str | None, *, source: str | None, ids: Ids | None, store: Store | None) -> None:
+        self._url, self._source, self._ids, self._store = url, source, ids, store
+        self._bus: Bus | None = None
+
+    def __await__(self) -> Generator[Any, None, Bus]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Bus:
+        self._bus = await self._open()
+        return self._bus
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bus is not None:
+            await self._bus.close()
+
+    async def _open(self) -> Bus:
+        store = self._store if self._store is not None else await _open_store(self._url)
+        try:
+            meta = await store.log.meta()
+            head = await store.log.head()
+        except BaseException:
+            await store.close()
+            raise
+        source = self._source if self._source is not None else _program()
+        bus = Bus(store, epoch=meta.epoch, head=head, source=source, ids=self._ids or Ids())
+        bus.start()
+        return bus
+
+
+def open_bus(
+    url: str | None = None, *, source: str | None = None, ids: Ids | None = None, store: Store | None = None
+) -> Opening:
+    """Open the bus: ``async with open_bus(url) as bus``, or ``bus = await open_bus(url)`` and ``await bus.close()``.
+
+    ``url`` is ``sqlite:///path``; without one ``HIVE_DB``, else ``db:`` of the nearest ``hive.yaml``
+    upwards, else ``./.hive/hive.db``. ``source`` names this program in what it publishes
+    (default: the program's name). ``ids`` and ``store`` replace the source of ids and the open
+    store; the bus closes the store it was given.
+    """
+    return Opening(url, source=source, ids=ids, store=store)
+
+
+def accepted(verdict: Verdict) -> Appended | AlreadyThere:
+    """The verdict if the request is in the log, else its error is raised."""
+    match verdict:
+        case Appended() | AlreadyThere():
+            return verdict
+        case Conflict(stream, expected, actual):
+            raise StreamConflict(stream=stream, expected=expected, actual=actual)
+        case NotQuiet(correlation_id, position):
+            raise StreamConflict(stream=f"(correlation {correlation_id})", expected=0, actual=position)
+        case FencedOff(what, held, actual):
+            raise Fenced(what=what, held=held, actual=actual)
+        case Ended(work_id):
+            raise WorkEnded(work_id=work_id)
+        case Corrupt(event_id):
+            raise DuplicateMismatch(event_id=event_id)
+        case Refused(error):
+            raise error
+        case _:
+            assert_never(verdict)
+
+
+async def _open_store(url: str | None) -> Store:
+    from hive_bus.config import default_url
+    from hive_core_db.engine import open_store
+
+    return await open_store(url if url is not None else default_url())
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "python"
+
+
+def _guarded(new: NewEvent, guard: Guard) -> GuardedTopic:
+    return GuardedTopic(
+        topic=new.topic,
+        run=new.correlation_id,
+        owner=guard.owner,
+        instead=guard.instead.format(run=new.correlation_id),
+    )

@@ -1,0 +1,213 @@
+"""The tail: how far the log is, and its newest rows, read once per process and shared.
+
+Rows of this process's own commits are handed over from memory; those of other
+processes are seen by a poll that runs only while somebody waits, and are read once.
+A slow listener whose place has left the memory reads the log itself. The tail knows
+rows and positions; it knows neither topics nor bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hive_bus.writer import Writer
+from hive_core_db.records import StoredEvent
+from hive_core_db.store import EventLog
+from hive_errors import BusClosed, StoreError
+
+PAGE: Final = 1000
+POLL_SECONDS: Final = 0.015
+KEPT_ROWS: Final = 4096
+KEPT_BYTES: Final = 8_000_000
+
+
+class Tail:
+    """The end of the log as this process knows it.
+
+    Guarantees:
+        ``head`` never falls within an epoch, and every row up to it can be had by
+        ``page``, in order, without a hole. Memory is bounded by rows and bytes, however
+        many listen and however slow they are.
+    """
+
+    def __init__(self, log: EventLog, writer: Writer, *, head: int) -> None:
+        self.head = head
+        self._log = log
+        self._rows: list[StoredEvent] = []
+        self._bytes = 0
+        self._behind = head
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._listeners: list[Callable[[Sequence[StoredEvent]], None]] = []
+        self._nap: asyncio.Future[None] | None = None
+        self._closed = False
+        self._unsubscribe = writer.on_commit(self._committed)
+
+    async def page(self, after: int, *, limit: int = PAGE) -> Sequence[StoredEvent]:
+        """Rows with positions above ``after``, at least one: waits until there is one.
+
+        From memory where they are kept, else from the log.
+        """
+        if after >= self.head:
+            await self.wait(after)
+        rows = self.recent(after, limit=limit)
+        return rows if rows is not None else await self._log.read(after, limit=limit)
+
+    def recent(self, after: int, *, limit: int = PAGE) -> Sequence[StoredEvent] | None:
+        """Rows above ``after`` from memory (none at the head); None where they are kept no more."""
+        if after >= self.head:
+            return ()
+        if not self._rows:
+            return None
+        index = after + 1 - self._rows[0].position
+        return self._rows[index : index + limit] if index >= 0 else None
+
+    async def wait(self, beyond: int, *, timeout: float | None = None) -> int:
+        """Return the head once it is above ``beyond``, or at the timeout (seconds) whatever it is then.
+
+        Raises :class:`BusClosed` when nothing more can come, and the store's error when the log cannot be read.
+        """
+        if self.head > beyond:
+            return self.head
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while self.head <= beyond:
+            if self._closed:
+                raise BusClosed(what="wait for events", reason="the bus is closed")
+            if deadline is not None and loop.time() >= deadline:
+                break
+            await self._news(loop, deadline)
+        return self.head
+
+    def listen(self, callback: Callable[[Sequence[StoredEvent]], None]) -> Callable[[], None]:
+        """Call ``callback`` on the loop with every row from now on, in order and without a hole; returns what ends that.
+
+        It must return quickly and keep nothing without a bound; whoever needs time uses ``page``.
+        """
+        self._listeners.append(callback)
+        self._rouse()
+        return lambda: self._listeners.remove(callback)
+
+    async def run(self) -> None:
+        """Look for other processes' appends while somebody listens, until closed."""
+        while not self._closed:
+            if not self._waiters and not self._listeners:
+                await self._sleep(None)
+                continue
+            try:
+                # `poll` may say None although somebody knows better: a commit of ours showed that others came before it.
+                if self._behind > self.head or (await self._log.poll() or 0) > self.head:
+                    await self._catch_up()
+                    continue
+            except StoreError as problem:
+                # A locked file will be free again; anything else is for those who wait to hear.
+                if not problem.retryable:
+                    self._release(problem)
+            await self._sleep(POLL_SECONDS)
+
+    async def close(self) -> None:
+        """End ``run``, and let everybody who waits go."""
+        self._closed = True
+        self._unsubscribe()
+        self._rouse()
+        self._release()
+
+    async def refresh(self) -> int:
+        """Ask the log how far it is, and return that; whoever waits below hears of it."""
+        self._behind = max(self._behind, await self._log.head())
+        if self._behind > self.head:
+            self._rouse()
+        return self._behind
+
+    async def _news(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
+        waiter = loop.create_future()
+        self._waiters.add(waiter)
+        if len(self._waiters) == 1:
+            self._rouse()
+        timer = None if deadline is None else loop.call_at(deadline, _finish, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
+
+    async def _catch_up(self) -> None:
+        """Read what others appended, page by page, up to the log's head."""
+        while not self._closed:
+            rows = await self._log.read(self.head, limit=PAGE)
+            # Own commits may have been handed over while this read ran: what is known is left out.
+            news = [row for row in rows if row.position > self.head]
+            if news:
+                self._extend(news)
+            if len(rows) < PAGE:
+                # The log ends here as far as this read saw; a commit that raced it was contiguous, or is `behind` now.
+                if not rows:
+                    self._behind = self.head
+                return
+
+    def _committed(self, rows: Sequence[StoredEvent]) -> None:
+        if rows[0].position == self.head + 1:
+            self._extend(rows)
+        elif rows[-1].position > self.head:
+            # Another process appended in between: the reader fetches its rows and ours in one go.
+            self._behind = max(self._behind, rows[-1].position)
+            self._rouse()
+
+    def _extend(self, rows: Sequence[StoredEvent]) -> None:
+        if self._rows and rows[0].position != self._rows[-1].position + 1:
+            self._forget()
+        if rows[-1].position - rows[0].position == len(rows) - 1:
+            self._rows.extend(rows)
+            self._bytes += sum(len(row.payload) for row in rows)
+            self._trim()
+        else:
+            # An epoch begins within the page: numbers jump, so an index is no position. Readers go to the log.
+            self._forget()
+        self.head = rows[-1].position
+        for callback in tuple(self._listeners):
+            callback(rows)
+        self._release()
+
+    def _trim(self) -> None:
+        """Halve what is kept once it is too much: rare, so the cost per row is small."""
+        while len(self._rows) > KEPT_ROWS or (self._bytes > KEPT_BYTES and len(self._rows) > 1):
+            half = (len(self._rows) + 1) // 2
+            self._bytes -= sum(len(row.payload) for row in self._rows[:half])
+            del self._rows[:half]
+
+    def _forget(self) -> None:
+        self._rows.clear()
+        self._bytes = 0
+
+    def _release(self, problem: StoreError | None = None) -> None:
+        for waiter in self._waiters:
+            if waiter.done():
+                continue
+            if problem is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(copy.copy(problem))
+        self._waiters.clear()
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Sleep for so long, or until roused."""
+        loop = asyncio.get_running_loop()
+        nap = self._nap = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _finish, nap)
+        try:
+            await nap
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _rouse(self) -> None:
+        if self._nap is not None:
+            _finish(self._nap)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,175 @@
+"""The writer: one per process and store, it turns what waits into commits.
+
+Group commit without a timer: what queued while the last commit ran is the next
+batch, at most 500 events or 1 MB of payload (a larger request goes alone). Requests
+are appended in the order of ``submit``. The writer knows neither topics nor bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hive_core_db.records import Appended, AppendRequest, StoredEvent, Verdict
+from hive_core_db.store import EventLog
+from hive_errors import BusClosed, HiveError
+
+BATCH_EVENTS: Final = 500
+BATCH_BYTES: Final = 1_000_000
+ROOM: Final = 10_000
+
+Committed = Callable[[Sequence[StoredEvent]], None]
+_Waiting = tuple[AppendRequest, "asyncio.Future[Verdict]"]
+
+
+class Writer:
+    """Appends for this process.
+
+    Guarantees:
+        A request is in the log whole or not at all, also when its caller was cancelled.
+        A verdict, and a store's error, reaches exactly the requests it is about; the
+        writer lives on. Callbacks of ``on_commit`` run on the loop after each commit,
+        before any caller of that batch resumes.
+    """
+
+    def __init__(self, log: EventLog, *, epoch: int) -> None:
+        self.epoch = epoch
+        self._log = log
+        self._queue: deque[_Waiting] = deque()
+        self._gates: deque[asyncio.Future[None]] = deque()
+        self._callbacks: list[Committed] = []
+        self._wake: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def submit(self, request: AppendRequest) -> asyncio.Future[Verdict]:
+        """Queue a request at once, in call order; the future is its verdict, or the store's error.
+
+        Callers pipeline with it and bound themselves. Raises :class:`BusClosed` after ``close``.
+        """
+        if self._closed:
+            raise BusClosed(what="append", reason="the bus is closed")
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        verdict: asyncio.Future[Verdict] = loop.create_future()
+        self._queue.append((request, verdict))
+        self._rouse()
+        return verdict
+
+    async def append(self, request: AppendRequest) -> Verdict:
+        """Queue a request and wait for its verdict; waits first while 10,000 requests do.
+
+        A caller cancelled while it waits for the verdict leaves its request in the queue.
+        """
+        if len(self._queue) >= ROOM:
+            await self._room()
+        return await self.submit(request)
+
+    def on_commit(self, callback: Committed) -> Callable[[], None]:
+        """Call ``callback`` with all rows of each commit, in order; returns what ends that."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    async def run(self) -> None:
+        """Commit until closed; then whatever still waits is committed, and it returns."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            while True:
+                if self._queue:
+                    await self._commit(self._take())
+                elif self._closed:
+                    return
+                else:
+                    self._wake = self._loop.create_future()
+                    await self._wake
+        finally:
+            self._closed = True
+            self._refuse_the_rest()
+
+    async def close(self) -> None:
+        """Take no more requests; ``run`` ends when those that wait are committed."""
+        self._closed = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _take(self) -> list[_Waiting]:
+        """The next batch, in order."""
+        queue = self._queue
+        batch: list[_Waiting] = []
+        events = size = 0
+        while queue:
+            request = queue[0][0]
+            more_events = len(request.events) or 1
+            more_size = sum(len(event.payload) for event in request.events)
+            if batch and (events + more_events > BATCH_EVENTS or size + more_size > BATCH_BYTES):
+                break
+            batch.append(queue.popleft())
+            events += more_events
+            size += more_size
+        self._open_gates()
+        return batch
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            verdicts = await self._log.append([request for request, _ in batch])
+        except asyncio.CancelledError:
+            unsure = BusClosed(
+                what="append", reason="the bus was stopped during the commit; the events may be in the log"
+            )
+            _fail(batch, unsure)
+            raise
+        except Exception as problem:  # noqa: BLE001 - those who wait hear of it, whatever it is; the writer serves the next
+            _fail(batch, problem)
+            return
+        if self._callbacks:
+            self._tell([row for verdict in verdicts if type(verdict) is Appended for row in verdict.events])
+        for (_, future), verdict in zip(batch, verdicts, strict=True):
+            # A cancelled caller's future is done already; its request is in the log all the same.
+            if not future.done():
+                future.set_result(verdict)
+
+    def _tell(self, rows: Sequence[StoredEvent]) -> None:
+        if not rows:
+            return
+        for callback in tuple(self._callbacks):
+            callback(rows)
+
+    async def _room(self) -> None:
+        loop = asyncio.get_running_loop()
+        while len(self._queue) >= ROOM and not self._closed:
+            gate = loop.create_future()
+            self._gates.append(gate)
+            try:
+                await gate
+            except asyncio.CancelledError:
+                # The gate may have been opened in the same moment: whoever waits behind gets the place.
+                self._open_gates()
+                raise
+
+    def _open_gates(self) -> None:
+        places = ROOM - len(self._queue) if not self._closed else len(self._gates)
+        while self._gates and places > 0:
+            gate = self._gates.popleft()
+            if not gate.done():
+                gate.set_result(None)
+                places -= 1
+
+    def _refuse_the_rest(self) -> None:
+        rest = list(self._queue)
+        self._queue.clear()
+        _fail(rest, BusClosed(what="append", reason="the bus was stopped before the commit; nothing was written"))
+        self._open_gates()
+
+
+def _fail(batch: Sequence[_Waiting], problem: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            # An error of its own for each: a raised one collects the traceback of its caller.
+            future.set_exception(copy.copy(problem) if isinstance(problem, HiveError) else problem)
