@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hive_errors.base import HiveError
+from hive_errors.workflow import Problem
 
 
 @dataclass(eq=False, kw_only=True)
@@ -59,15 +60,17 @@ class ModelNotInstalled(ModelError):
 
 @dataclass(eq=False, kw_only=True)
 class ScriptInvalid(ModelError):
-    """A script of model answers is malformed; the sentence says where and why."""
+    """A script of model answers cannot be used as it is written; every problem of it is listed."""
 
     code = "HIVE-MODEL-004"
-    sentence = "{file}:{line}: {field}: {reason} (value: {value})"
-    hint = "{suggestion}"
+    hint = (
+        "mend the lines above; each role of {file} holds tasks, each task a list of answers: text, json, tools or fail"
+    )
 
     file: str
-    line: int
-    field: str
-    value: str
-    reason: str
-    suggestion: str = "each role holds tasks, each task a list of answers: text, json, tools or fail"
+    problems: tuple[Problem, ...]
+
+    @property
+    def message(self) -> str:
+        """Every problem, one per line."""
+        return "\n".join(str(problem) for problem in self.problems)

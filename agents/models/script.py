@@ -5,22 +5,21 @@ This module owns reading and validating; what an answer means is ``scripted``'s.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
-from hive_errors import ScriptInvalid
+from agents.references import did_you_mean
+from agents.workflow_yaml import Node, read_yaml
+from hive_errors import Problem, ScriptInvalid, WorkflowFileError
 
 __all__ = ["Answer", "Fault", "Prices", "Script", "ToolUse", "load_script", "parse_script"]
 
-_SHOWN: Final = 80
-_FIELDS: Final = ("text", "json", "tools", "fail", "delay", "repeat", "stop_reason", "name", "input", "kind", "times")
 _Price = Annotated[Decimal, Field(ge=0)]
 
 
@@ -102,8 +101,18 @@ class _Answers(RootModel[tuple[Answer, ...]]):
         return self
 
 
-class _File(RootModel[dict[str, dict[str, _Answers]]]):
-    pass
+class _File(_Frozen):
+    prices: Prices = Prices()
+    roles: dict[str, dict[str, _Answers]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sorted_out(cls, given: Any) -> Any:
+        """Put all but the prices under ``roles``; a list directly below a role is short for the task ""."""
+        if not isinstance(given, dict):
+            raise ValueError("must be a mapping of roles")
+        roles = {role: {"": of} if isinstance(of, list) else of for role, of in given.items() if role != "prices"}
+        return {"roles": roles, **({"prices": given["prices"]} if "prices" in given else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +128,13 @@ def load_script(path: Path) -> Script:
     """Read a script file.
 
     Raises:
-        ScriptInvalid: The file cannot be read, is no YAML, or has a wrong field; says where.
+        ScriptInvalid: The file cannot be read, is no YAML, or has wrong fields; says where.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ScriptInvalid(
-            file=str(path),
-            line=0,
-            field="file",
-            value=path.name,
-            reason=str(error),
-            suggestion="name a readable YAML file",
-        ) from error
+        problem = Problem(path=(), file=str(path), reason=f"cannot be read: {error}")
+        raise ScriptInvalid(file=str(path), problems=(problem,)) from error
     return parse_script(text, file=str(path))
 
 
@@ -139,92 +142,54 @@ def parse_script(text: str, *, file: str = "<script>") -> Script:
     """Read a script from its text; ``file`` is its name in errors.
 
     Raises:
-        ScriptInvalid: It is no YAML, or has a wrong field; says where.
+        ScriptInvalid: It is no YAML, or has wrong fields; says where.
     """
-    tree = _parse_yaml(text, file)
-    plain = _plain(tree)
-    if not isinstance(plain, dict):
-        raise ScriptInvalid(file=file, line=1, field="script", value=_shown(plain), reason="must be a mapping of roles")
-    prices = _prices(plain.pop("prices", {}), tree, file)
     try:
-        # A list directly below a role is short for the task "".
-        read = _File.model_validate({role: {"": of} if isinstance(of, list) else of for role, of in plain.items()})
+        root = read_yaml(text, file=file)
+    except WorkflowFileError as error:
+        raise ScriptInvalid(file=file, problems=error.problems) from error
+    try:
+        read = _File.model_validate(_plain(root))
     except ValidationError as error:
-        raise _located(error, tree, file) from error
-    roles = {role: {task: answers.root for task, answers in tasks.items()} for role, tasks in read.root.items()}
-    return Script(file=file, roles=roles, prices=prices)
+        problems = [_problem(dict(detail), root, file) for detail in error.errors(include_url=False)]
+        raise ScriptInvalid(file=file, problems=tuple(problems)) from error
+    roles = {role: {task: answers.root for task, answers in tasks.items()} for role, tasks in read.roles.items()}
+    return Script(file=file, roles=roles, prices=read.prices)
 
 
-def _prices(value: Any, tree: Any, file: str) -> Prices:
-    try:
-        return Prices.model_validate(value)
-    except ValidationError as error:
-        raise _located(error, tree, file, below="prices") from error
+def _plain(node: Node) -> Any:
+    if isinstance(node.value, dict):
+        return {key: _plain(value) for key, value in node.value.items()}
+    if isinstance(node.value, list):
+        return [_plain(value) for value in node.value]
+    return node.value
 
 
-def _parse_yaml(text: str, file: str) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        return YAML(typ="rt", pure=True).load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ScriptInvalid(
-            file=file, line=line, field="yaml", value=_line(text, line), reason=str(error.problem).strip()
-        ) from error
-    except YAMLError as error:
-        raise ScriptInvalid(file=file, line=1, field="yaml", value=_line(text, 1), reason=str(error).strip()) from error
+def _problem(detail: dict[str, Any], root: Node, file: str) -> Problem:
+    path = _written(detail["loc"], root)
+    unknown = detail["type"] == "extra_forbidden"
+    line, column = root.at(path, key=unknown)
+    if unknown:
+        reason, suggestion = "unknown field", did_you_mean(str(path[-1]), _fields_beside(path))
+    else:
+        reason, suggestion = detail["msg"].removeprefix("Value error, "), ""
+    shown = None if isinstance(detail["input"], dict | list) else str(detail["input"])
+    return Problem(path=path, value=shown, reason=reason, suggestion=suggestion, file=file, line=line, column=column)
 
 
-def _plain(node: Any) -> Any:
-    """The JSON value of a YAML node; what JSON has no word for becomes its text, as it was written."""
-    match node:
-        case dict():
-            return {str(key): _plain(value) for key, value in node.items()}
-        case list():
-            return [_plain(value) for value in node]
-        case None | bool():
-            return node
-        case int():
-            # A YAML boolean with an anchor is an int of its own class.
-            return bool(node) if type(node).__name__ == "ScalarBoolean" else int(node)
-        case float():
-            return float(node)
-        case _:
-            return str(node)
+def _written(place: tuple[str | int, ...], root: Node) -> tuple[str | int, ...]:
+    """The place as the file has it: without the mapping of roles, and without a task that was left out."""
+    path = place[1:] if place[:1] == ("roles",) else place
+    role = root.child(path[0]) if path else None
+    return (path[0], *path[2:]) if role is not None and isinstance(role.value, list) and path[1:2] == ("",) else path
 
 
-def _located(error: ValidationError, tree: Any, file: str, *, below: str = "") -> ScriptInvalid:
-    first = error.errors(include_url=False)[0]
-    place = (below, *first["loc"]) if below else first["loc"]
-    names = [str(part) for part in place]
-    line, node = 1, tree
-    for part in place:
-        where = getattr(node, "lc", None)
-        if isinstance(node, dict) and part in node and where is not None:
-            line, node = where.key(part)[0] + 1, node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node) and where is not None:
-            line, node = where.item(part)[0] + 1, node[part]
-    reason = first["msg"].removeprefix("Value error, ")
-    found = {"suggestion": _suggestion(names[-1])} if first["type"] == "extra_forbidden" else {}
-    if found:
-        reason = "no such field"
-    return ScriptInvalid(
-        file=file, line=line, field=".".join(names) or "script", value=_shown(first["input"]), reason=reason, **found
-    )
-
-
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name, _FIELDS, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"an answer has {', '.join(_FIELDS[:7])}"
-
-
-def _line(text: str, line: int) -> str:
-    lines = text.splitlines() or [""]
-    return repr(lines[min(line, len(lines)) - 1].strip()[:_SHOWN])
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+def _fields_beside(path: tuple[str | int, ...]) -> tuple[str, ...]:
+    model: type[BaseModel] = Answer
+    if "tools" in path[:-1]:
+        model = ToolUse
+    elif "fail" in path[:-1]:
+        model = Fault
+    elif path[0] == "prices":
+        model = Prices
+    return tuple(field.alias or name for name, field in model.model_fields.items())

@@ -158,33 +158,43 @@ async def test_text_is_streamed_and_delays_are_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "field", "reason"),
     [
-        ("drone:\n  fix:\n    - txet: hello", 3, "drone.fix.0.txet", "no such field"),
-        ("drone:\n  fix:\n    - {}", 3, "drone.fix.0", "says nothing: give text, json, tools or fail"),
-        ("drone:\n  fix:\n    - {text: a, json: 1}", 3, "drone.fix.0", "has both text and json: keep one"),
-        ("drone:\n  fix:\n    - tools:\n      - {name: ''}", 4, "drone.fix.0.tools.0.name", "at least 1 character"),
-        ("drone:\n  - {text: a, repeat: true}\n  - {text: b}", 1, "drone.", "answer 1 repeats"),
-        ("drone:\n  fix:\n    - fail: {times: 1}", 3, "drone.fix.0", "says nothing after 1 failures"),
-        ("drone:\n  fix:\n    - {fail: {}, text: a}", 3, "drone.fix.0", "fails every time"),
-        ("drone:\n  - {text: a, delay: -1}", 2, "drone..0.delay", "greater than or equal to 0"),
+        ("drone:\n  fix:\n    - txet: hello", 3, "drone.fix[0].txet", "unknown field"),
+        ("drone:\n  fix:\n    - {}", 3, "drone.fix[0]", "says nothing: give text, json, tools or fail"),
+        ("drone:\n  fix:\n    - {text: a, json: 1}", 3, "drone.fix[0]", "has both text and json: keep one"),
+        ("drone:\n  fix:\n    - tools:\n      - {name: ''}", 4, "drone.fix[0].tools[0].name", "at least 1 character"),
+        ("drone:\n  - {text: a, repeat: true}\n  - {text: b}", 2, "drone", "answer 1 repeats"),
+        ("drone:\n  fix:\n    - fail: {times: 1}", 3, "drone.fix[0]", "says nothing after 1 failures"),
+        ("drone:\n  fix:\n    - {fail: {}, text: a}", 3, "drone.fix[0]", "fails every time"),
+        ("drone:\n  - text: a\n  - {text: a, delay: -1}", 3, "drone[1].delay", "greater than or equal to 0"),
+        ("drone:\n  fix: hello", 2, "drone.fix", "valid tuple"),
         ("prices:\n  input: much", 2, "prices.input", "valid decimal"),
-        ("- 1", 1, "script", "must be a mapping of roles"),
-        ("drone: [a\nb: c", 2, "yaml", "expected ',' or ']'"),
-        ("drone: []\ndrone: []", 2, "yaml", "found duplicate key"),
+        ("- 1", 1, "", "must be a mapping of roles"),
+        ("drone: [a\nb: c", 2, "", "is not YAML"),
+        ("drone: []\ndrone: []", 2, "", "there twice"),
     ],
 )
 def test_a_malformed_script_says_where_and_why(text: str, line: int, field: str, reason: str) -> None:
-    """Every mistake is named with its line, field, value and reason."""
+    """Every mistake is named with its file, line, field and reason."""
     with pytest.raises(ScriptInvalid) as caught:
-        parse_script(text)
-    assert (caught.value.line, caught.value.field) == (line, field)
-    assert reason in caught.value.reason
+        parse_script(text, file="answers.yaml")
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.line, problem.field) == ("answers.yaml", line, field)
+    assert reason in problem.reason
 
 
-def test_a_misspelt_field_gets_a_suggestion() -> None:
-    """The nearest field is suggested."""
+def test_all_mistakes_are_listed_with_suggestions() -> None:
+    """Nobody mends a file one run at a time; the nearest field is suggested."""
     with pytest.raises(ScriptInvalid) as caught:
-        parse_script("drone:\n  fix:\n    - tool: []")
-    assert caught.value.advice == "did you mean 'tools'?"
+        parse_script(
+            "drone:\n  - tool: []\n  - {tools: [{name: a, inputs: {}}]}\n  - {text: a, fail: {time: 1}}", file="a.yaml"
+        )
+    assert {problem.field: problem.suggestion for problem in caught.value.problems} == {
+        "drone[0].tool": "did you mean tools?",
+        "drone[1].tools[0].inputs": "did you mean input?",
+        "drone[2].fail.time": "did you mean times?",
+    }
+    assert str(caught.value).startswith("a.yaml:2:")
+    assert "a.yaml" in caught.value.advice
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
