@@ -28,7 +28,6 @@ metadata = MetaData()
 # SQLite gives the rowid only to a column declared INTEGER, and knows no sizes.
 Number = BigInteger().with_variant(Integer(), "sqlite")
 Small = SmallInteger().with_variant(Integer(), "sqlite")
-Real = Double().with_variant(Double(), "sqlite")
 # Keys compare by bytes: prefix reads use the index, and a libc upgrade cannot break uniqueness.
 Key = Text().with_variant(Text(collation="C"), "postgresql")
 
@@ -174,9 +173,9 @@ work = Table(
     Column("queue", Key, nullable=False),
     Column("state", Text, nullable=False),
     Column("priority", Small, nullable=False),
-    Column("cost", Real, nullable=False),
-    Column("base", Real, nullable=False),
-    Column("turn", Real, nullable=False),
+    Column("cost", Double(), nullable=False),
+    Column("base", Double(), nullable=False),
+    Column("turn", Double(), nullable=False),
     Column("attempt", Number, nullable=False),
     Column("fence", Number, nullable=False),
     Column("lease_id", Key),
@@ -219,7 +218,7 @@ queues = Table(
     "queues",
     metadata,
     Column("queue", Key, primary_key=True),
-    Column("current", Real, nullable=False),
+    Column("current", Double(), nullable=False),
     sqlite_with_rowid=False,
 )
 

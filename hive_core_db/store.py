@@ -92,7 +92,8 @@ class WorkQueue(Protocol):
 
     async def due(self, *, limit: int) -> list[WorkItem]:
         """Items for the clock: ``reason`` is ``delay`` (time has come), ``waiting``, ``running``, ``silent``, ``total``
-        (a timeout struck), ``lease`` (claimed, but its lease is closed or expired) or ``cancel`` (asked to end, unclaimed)."""
+        (a timeout struck), ``lease`` (claimed, but its lease is closed or expired) or ``cancel`` (asked to end, unclaimed).
+        """
         ...
 
     async def next_due(self) -> int | None:

@@ -183,7 +183,7 @@ def _page(db: sqlite3.Connection, statement: str, values: tuple[object, ...]) ->
     rows = list(map(_event, db.execute(statement, values).fetchall()))
     if None in map(_payload, rows):
         for index, row in enumerate(rows):
-            if row.payload is None:
+            if _payload(row) is None:
                 rows[index] = row._replace(payload=_large(db, row))
     return rows
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from hive_core_db.records import WorkItem
 from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.runner import Runner
-from hive_core_db.sqlite.work_changes import COLUMNS, UPDATE, WorkRow, _changed_values
+from hive_core_db.sqlite.work_changes import COLUMNS, UPDATE, WorkRow, changed_values
 
 _ROWS = f"SELECT {COLUMNS} FROM work"
 _MAY_RUN = "state = 'ready' AND cancel_requested = 0"
@@ -93,7 +93,7 @@ class SqliteWorkQueue:
                 row = rows[0]
                 row.state, row.ready_at, row.due_at = "ready", now, None
                 row.wake()
-                db.execute(UPDATE, _changed_values(row))
+                db.execute(UPDATE, changed_values(row))
                 return True
 
         return await self._runner.write(job)

@@ -8,10 +8,10 @@ one batch never gets one.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TypeVar
 
 from hive_core_db.records import (
     AppendRequest,
@@ -94,7 +94,7 @@ _MUTABLE = (
     "state", "attempt", "fence", "lease_id", "cancel_requested", "due_at", "wake_at", "ready_at", "claimed_at", "touched_at",
 )  # fmt: skip
 _all_values = attrgetter(*_NAMES)
-_changed_values = attrgetter(*_MUTABLE, "work_id")
+changed_values = attrgetter(*_MUTABLE, "work_id")
 
 FIND = f"SELECT {COLUMNS} FROM work WHERE work_id = ?"
 # The intent's event and its row are written in one transaction: no intent without its item.
@@ -112,9 +112,6 @@ INSERT INTO queues (queue, current) VALUES (?, ?)
 ON CONFLICT (queue) DO UPDATE SET current = max(current, excluded.current)"""
 # A closed lease can take nothing.
 OPEN_LEASE = "SELECT 1 FROM leases WHERE lease_id = ? AND closed_at IS NULL"
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(slots=True)
@@ -170,7 +167,7 @@ class WorkChanges:
                 if work_id in self._stored:
                     gone.append((work_id,))
             elif work_id in self._stored:
-                changed.append(_changed_values(row))
+                changed.append(changed_values(row))
             else:
                 new.append(_all_values(row))
         for statement, values in ((DELETE, gone), (UPDATE, changed), (INSERT, new)):
@@ -184,7 +181,7 @@ class WorkChanges:
     ) -> FencedOff | Ended | None:
         match change:
             case WorkInsert():
-                return self._insert(draft, change, events[change.event_index], first + change.event_index)
+                self._insert(draft, change, events[change.event_index], first + change.event_index)
             case WorkClaim():
                 return self._claim(draft, change)
             case WorkEnd(work_id=work_id, fence=fence):
@@ -194,9 +191,10 @@ class WorkChanges:
             case WorkTouch(work_id=work_id, fence=fence):
                 return self._held(draft, work_id, fence, self._touch)
             case WorkCancel(work_id=work_id):
-                return self._cancel(draft, work_id)
+                self._cancel(draft, work_id)
             case _:
                 raise TypeError(f"{change!r} is no change of the work queue")
+        return None
 
     def _find(self, draft: Draft, work_id: str) -> WorkRow | None:
         if work_id in draft.rows:
@@ -247,13 +245,15 @@ class WorkChanges:
             draft.queues[row.queue] = served
         return None
 
-    def _held(self, draft: Draft, work_id: str, fence: int | None, change: object) -> FencedOff | Ended | None:
+    def _held(
+        self, draft: Draft, work_id: str, fence: int | None, change: Callable[[WorkRow], None] | None
+    ) -> FencedOff | Ended | None:
         row = self._find(draft, work_id)
         if row is None:
             return Ended(work_id)
         if fence is not None and (row.state != "claimed" or row.fence != fence):
             return FencedOff(f"work item {work_id}, {row.state}", fence, row.fence)
-        if callable(change):
+        if change is not None:
             row = copy(row)
             change(row)
             row.wake()

@@ -27,7 +27,6 @@ depends_on: str | None = None
 
 Number = BigInteger().with_variant(Integer(), "sqlite")
 Small = SmallInteger().with_variant(Integer(), "sqlite")
-Real = Double().with_variant(Double(), "sqlite")
 Key = Text().with_variant(Text(collation="C"), "postgresql")
 
 SQLITE_TRIGGERS = (
@@ -175,9 +174,9 @@ def _create_work() -> None:
         Column("queue", Key, nullable=False),
         Column("state", Text, nullable=False),
         Column("priority", Small, nullable=False),
-        Column("cost", Real, nullable=False),
-        Column("base", Real, nullable=False),
-        Column("turn", Real, nullable=False),
+        Column("cost", Double(), nullable=False),
+        Column("base", Double(), nullable=False),
+        Column("turn", Double(), nullable=False),
         Column("attempt", Number, nullable=False),
         Column("fence", Number, nullable=False),
         Column("lease_id", Key),
@@ -218,7 +217,7 @@ def _create_work() -> None:
     op.create_table(
         "queues",
         Column("queue", Key, primary_key=True),
-        Column("current", Real, nullable=False),
+        Column("current", Double(), nullable=False),
         sqlite_with_rowid=False,
     )
 
