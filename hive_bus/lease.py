@@ -1,0 +1,112 @@
+"""The process's sign of life: one row in database time, renewed once, named by everything the process holds.
+
+Groups, partitions and claimed work name the lease instead of having a time of their
+own. Whether it still holds is the database's word, never this process's clock: writes
+check lease and fence. The lease knows nothing of who names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Final, Self
+
+from hive_bus.telemetry import get_logger
+from hive_core_db.store import Leases
+from hive_errors import BusClosed, StoreError
+
+TTL: Final = 10.0
+RENEWALS: Final = 4
+_MICROSECONDS: Final = 1_000_000
+
+_log = get_logger(__name__)
+
+
+class ProcessLease:
+    """One lease row: opened, renewed four times per ``ttl`` seconds, closed.
+
+    ``lost`` is set when a renewal says that somebody closed it: whoever names it must
+    stop, and take a new lease to begin again. A process that merely slept through its
+    time goes on if nobody took over. Use it as an async context manager, or ``open`` it,
+    let ``run`` live in a task group, and ``close`` it.
+    """
+
+    def __init__(self, leases: Leases, *, owner: str, ttl: float = TTL, info: str = "{}") -> None:
+        self.owner = owner
+        self.ttl = ttl
+        self.lost = asyncio.Event()
+        self._leases = leases
+        self._info = info
+        self._lease_id: str | None = None
+        self._opening = asyncio.Lock()
+        self._closing = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def lease_id(self) -> str:
+        """The id that others name. Raises :class:`BusClosed` before ``open``."""
+        if self._lease_id is None:
+            raise BusClosed(what=f"lease of {self.owner}", reason="it is not open yet")
+        return self._lease_id
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, neither lost nor closed, as far as this process knows."""
+        return self._lease_id is not None and not self.lost.is_set() and not self._closing.is_set()
+
+    async def open(self) -> Self:
+        """Write the row; opening twice is fine. Raises what the store fails with."""
+        async with self._opening:
+            if self._lease_id is None:
+                lease = await self._leases.open(self.owner, ttl=round(self.ttl * _MICROSECONDS), info=self._info)
+                self._lease_id = lease.lease_id
+        return self
+
+    async def run(self) -> None:
+        """Renew until closed or lost; a store that is busy or full is asked again at the next turn."""
+        every = self.ttl / RENEWALS
+        while not await _set_within(self._closing, every):
+            try:
+                if await self._leases.renew(self.lease_id, ttl=round(self.ttl * _MICROSECONDS)):
+                    continue
+            except StoreError as problem:
+                if not problem.retryable:
+                    raise
+                _log.warning("lease.not_renewed", lease_id=self.lease_id, error=str(problem))
+                continue
+            if not self._closing.is_set():
+                _log.error("lease.lost", lease_id=self.lease_id, owner=self.owner)
+                self.lost.set()
+            return
+
+    async def close(self) -> None:
+        """End ``run`` and the row, which frees what still names it. Closing twice is fine."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if self._lease_id is not None and not self.lost.is_set():
+            await self._leases.close(self._lease_id)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        self._tasks = await asyncio.TaskGroup().__aenter__()
+        self._tasks.create_task(self.run(), name=f"lease of {self.owner}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._tasks is not None
+        try:
+            await self.close()
+        finally:
+            await self._tasks.__aexit__(kind, error, traceback)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event was set before ``seconds`` passed."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
