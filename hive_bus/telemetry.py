@@ -44,9 +44,54 @@ class Signal:
 
 TELEMETRY: Final[tuple[Signal, ...]] = (
     Signal(
+        "append.again",
+        "the store was busy or full and refused a decision or a result; it is asked again after the wait",
+        (("error", ""), ("seconds", "s")),
+    ),
+    Signal(
+        "brain.parked",
+        "a brain's code failed on an event; its key is set aside until the code is mended",
+        (("brain", "name"), ("key", ""), ("position", "log position"), ("error", "")),
+    ),
+    Signal(
+        "clock.undecodable",
+        "a timer or a retry is due for an intent that this process cannot decode; it is left to a newer one",
+        (("work_id", "event id"), ("error", "")),
+    ),
+    Signal(
+        "hand.raised",
+        "a hand's own code raised; that is the outcome of its effect, with the traceback here",
+        (("topic", ""), ("error", "")),
+    ),
+    Signal(
+        "hand.superseded",
+        "a result came too late: the item was taken over or has ended, so the result ends nothing",
+        (("work_id", "event id"), ("verdict", "name")),
+    ),
+    Signal(
+        "hand.undecodable",
+        "an item's intent cannot be decoded by this process; it is left to others",
+        (("work_id", "event id"), ("error", "")),
+    ),
+    Signal(
+        "hands.lease_lost",
+        "this process lost its lease, so the effects that it was performing are cancelled",
+        (("lease_id", ""),),
+    ),
+    Signal(
+        "lease.lost",
+        "the lease ran out or was closed by another process; what was held under it is fenced",
+        (("lease_id", ""), ("owner", "name")),
+    ),
+    Signal(
+        "lease.not_renewed",
+        "the store was busy or full when the lease was to be renewed; it is tried again at the next turn",
+        (("lease_id", ""), ("error", "")),
+    ),
+    Signal(
         "model.stream_event_unknown",
         "a provider streamed kinds of events that this version does not know; they were left out of the reply",
-        (("kinds", "names"), ("model", "")),
+        (("kinds", "names"), ("model", "name")),
     ),
 )
 """Everything that is logged, by name. A new line of code that logs needs a line here; a test compares both."""

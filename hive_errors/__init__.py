@@ -19,7 +19,14 @@ from hive_errors.bus import (
     UnregisteredTopic,
     UpcasterMissing,
 )
-from hive_errors.models import ModelError, ModelNotInstalled, ModelSettingMissing, ScriptInvalid, UnknownModel
+from hive_errors.models import (
+    ModelError,
+    ModelNotInstalled,
+    ModelSettingInvalid,
+    ModelSettingMissing,
+    ScriptInvalid,
+    UnknownModel,
+)
 from hive_errors.store import (
     DuplicateMismatch,
     Fenced,
@@ -76,6 +83,7 @@ __all__ = [
     "MetadataTooLarge",
     "ModelError",
     "ModelNotInstalled",
+    "ModelSettingInvalid",
     "ModelSettingMissing",
     "NewerVersion",
     "NotADatabase",

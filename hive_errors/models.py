@@ -46,6 +46,19 @@ class ModelSettingMissing(ModelError):
 
 
 @dataclass(eq=False, kw_only=True)
+class ModelSettingInvalid(ModelError):
+    """A setting of a model cannot be right; its value is not told, for it may be a secret."""
+
+    code = "HIVE-MODEL-005"
+    sentence = "{setting} of model {name!r} {reason}"
+    hint = "look at its value: quotes, spaces or line ends that do not belong to it?"
+
+    name: str
+    setting: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
 class ModelNotInstalled(ModelError):
     """The package that a model's implementation is built on is not installed."""
 

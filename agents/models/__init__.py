@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from agents.model import Model
-from hive_errors import ModelNotInstalled, ModelSettingMissing, UnknownModel
+from hive_errors import ModelNotInstalled, ModelSettingInvalid, ModelSettingMissing, UnknownModel
 
 __all__ = ["DEFAULT_TIMEOUT", "open_model"]
 
@@ -37,6 +37,8 @@ def open_model(
 ) -> Model:
     """Open a model by its name; the implementation is imported only now.
 
+    That import takes a second for Claude's client: on a running loop, call this in a thread.
+
     Args:
         name: ``scripted`` (with ``script``), ``scripted:FILE``, ``claude-...`` or ``anthropic:NAME``.
         script: The file of answers for ``scripted``.
@@ -46,6 +48,7 @@ def open_model(
     Raises:
         UnknownModel: No implementation knows the name.
         ModelSettingMissing: A key or a script file is missing.
+        ModelSettingInvalid: The key or the server's address cannot be right.
         ModelNotInstalled: The provider's client is not installed.
         ScriptInvalid: The script cannot be read.
     """
@@ -78,9 +81,15 @@ def _open_anthropic(name: str, environ: Mapping[str, str], timeout: float) -> Mo
             setting="ANTHROPIC_API_KEY",
             remedy="export ANTHROPIC_API_KEY=... (any value will do for a local server at ANTHROPIC_BASE_URL)",
         )
+    # What cannot stand in a header would be refused with a message that shows it.
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ModelSettingInvalid(name=name, setting="ANTHROPIC_API_KEY", reason="has characters that no key has")
+    base_url = environ.get("ANTHROPIC_BASE_URL", "").strip() or None
+    if base_url is not None and not base_url.startswith(("http://", "https://")):
+        raise ModelSettingInvalid(name=name, setting="ANTHROPIC_BASE_URL", reason="must begin with http:// or https://")
     try:
         from agents.models.anthropic import AnthropicModel
     except ModuleNotFoundError as error:
         raise ModelNotInstalled(name=name, package=str(error.name), extra="claude") from error
     model = name.removeprefix("anthropic:")
-    return AnthropicModel(api_key=key, model=model, base_url=environ.get("ANTHROPIC_BASE_URL") or None, timeout=timeout)
+    return AnthropicModel(api_key=key, model=model, base_url=base_url, timeout=timeout)

@@ -54,13 +54,18 @@ def fault_of(error: Exception, *, now: float) -> Fault:
             return _of_status(error, now)
         case anthropic.APITimeoutError() | httpx2.TimeoutException():
             return Fault(kind="timeout_error", reason="the server was silent for too long", retryable=True)
+        case anthropic.APIConnectionError(__cause__=httpx2.UnsupportedProtocol() | httpx2.LocalProtocolError()):
+            # The client's words may show a header.
+            return Fault(
+                kind="client_error", reason="the request cannot be sent: look at address and key", retryable=False
+            )
         case anthropic.APIConnectionError():
             return Fault(
                 kind="connection_error", reason=f"no connection: {_words(error.__cause__ or error)}", retryable=True
             )
         case httpx2.TransportError() | httpx2.StreamError():
             return Fault(kind="connection_error", reason=f"the connection broke: {_words(error)}", retryable=True)
-        case anthropic.APIResponseValidationError() | httpx2.DecodingError():
+        case httpx2.DecodingError():
             return Fault(kind="malformed_stream", reason=f"the reply cannot be read: {_words(error)}", retryable=True)
         case _:
             return Fault(kind="client_error", reason=_words(error), retryable=False)

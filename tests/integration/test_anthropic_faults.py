@@ -14,7 +14,7 @@ from agents.model import ModelFailure, ModelReply
 from agents.models.anthropic import AnthropicModel
 from tests.integration.anthropic_client import KEY, READ, TEXT, ask, failure_of, reply_to, serving
 from tests.integration.test_anthropic import _no_proxy
-from tests.support.messages_server import Connection, error, events_of, hang, reply, stream
+from tests.support.messages_server import Connection, MessagesServer, error, events_of, hang, reply, stream
 
 __all__ = ["_no_proxy"]
 
@@ -97,6 +97,30 @@ async def test_an_answer_that_is_not_the_apis_is_a_failure_by_its_status() -> No
 
     failed = await failure_of(page)
     assert (failed.kind, failed.retryable) == ("api_error", True)
+
+
+async def test_a_body_that_cannot_be_decoded_is_a_failed_attempt() -> None:
+    """A proxy that says gzip and sends text has sent no stream."""
+
+    async def garbled(connection: Connection) -> None:
+        await connection.head(200, "text/event-stream", {"content-encoding": "gzip"})
+        await connection.chunk(b"event: message_start\n\n")
+        await connection.chunk(b"")
+
+    failed = await failure_of(garbled)
+    assert (failed.kind, failed.retryable) == ("malformed_stream", True)
+
+
+@pytest.mark.parametrize(("key", "scheme"), [(KEY, "htp"), (f"{KEY}\nX", "http")])
+async def test_what_can_never_be_sent_is_final(key: str, scheme: str) -> None:
+    """An address or a key that is none fails for good, as no attempt will mend it, and the key is not shown."""
+    async with MessagesServer() as server:
+        model = AnthropicModel(api_key=key, base_url=server.url.replace("http", scheme), timeout=5)
+        failed = await model.respond(ask())
+        await model.aclose()
+    assert isinstance(failed, ModelFailure)
+    assert (failed.kind, failed.retryable) == ("client_error", False)
+    assert KEY not in failed.reason
 
 
 WHOLE = events_of([TEXT, READ], stop_reason="tool_use")

@@ -6,6 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from agents.models import open_model
+from hive_errors import ModelSettingInvalid
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,3 +47,19 @@ def test_a_client_that_is_not_installed_is_named_with_the_extra() -> None:
         "except ModelNotInstalled as error: print(error.package, error.advice)"
     )
     assert run(script) == "anthropic pip install 'hive-orchestrator[claude]'"
+
+
+@pytest.mark.parametrize(
+    ("environ", "setting"),
+    [
+        ({"ANTHROPIC_API_KEY": "sk-1\nsk-2"}, "ANTHROPIC_API_KEY"),
+        ({"ANTHROPIC_API_KEY": "sk-é"}, "ANTHROPIC_API_KEY"),
+        ({"ANTHROPIC_API_KEY": "export KEY=sk-1"}, "ANTHROPIC_API_KEY"),
+        ({"ANTHROPIC_API_KEY": "sk-1", "ANTHROPIC_BASE_URL": "localhost:11434"}, "ANTHROPIC_BASE_URL"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_named_without_its_value(environ: dict[str, str], setting: str) -> None:
+    """A key that was pasted wrongly, or an address without a scheme, is told before anything is sent."""
+    with pytest.raises(ModelSettingInvalid, match=setting) as caught:
+        open_model("claude-opus-5-5", environ=environ)
+    assert "sk-" not in str(caught.value)

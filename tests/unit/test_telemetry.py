@@ -78,6 +78,11 @@ def test_names_in_the_table_are_unique_and_explained() -> None:
     assert all(signal.when and isinstance(signal, Signal) for signal in TELEMETRY)
 
 
+def test_the_table_is_in_the_order_of_its_names() -> None:
+    """A table is for looking things up."""
+    assert [signal.name for signal in TELEMETRY] == sorted(signal.name for signal in TELEMETRY)
+
+
 def test_a_line_that_is_not_a_literal_is_found() -> None:
     """A name put together at run time cannot be compared with the table, so it is reported."""
     found = list(said_in(ast.parse("_log.info(name, a=1)\n_log.info('x.y', b=2)")))
