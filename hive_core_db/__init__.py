@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hive_core_db.admin import check, stats, upgrade
     from hive_core_db.engine import open_store
     from hive_core_db.records import AppendRequest, NewEvent, StoredEvent
     from hive_core_db.store import Store
@@ -20,10 +21,22 @@ _HOMES = {
     "NewEvent": "records",
     "Store": "store",
     "StoredEvent": "records",
+    "check": "admin",
     "open_store": "engine",
+    "stats": "admin",
+    "upgrade": "admin",
 }
 
-__all__ = ["AppendRequest", "NewEvent", "Store", "StoredEvent", "open_store"]
+__all__ = [
+    "AppendRequest",
+    "NewEvent",
+    "Store",
+    "StoredEvent",
+    "check",
+    "open_store",
+    "stats",
+    "upgrade",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -107,7 +107,7 @@ class WorkClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkEnd:
-    """Close an item for good. ``fence`` None ends it whoever holds it (people, the clock's ends of unclaimed items)."""
+    """Close an item for good, if its fence is still ``fence``; None ends it whoever holds it (people)."""
 
     work_id: str
     fence: int | None
@@ -115,7 +115,7 @@ class WorkEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkRetry:
-    """Give a claimed item back after ``delay``: ready again when that has passed."""
+    """Give a claimed item back: ready again after ``delay``. Its fence grows, so that its last owner ends nothing."""
 
     work_id: str
     fence: int

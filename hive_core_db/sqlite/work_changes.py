@@ -185,7 +185,7 @@ class WorkChanges:
             case WorkClaim():
                 return self._claim(draft, change)
             case WorkEnd(work_id=work_id, fence=fence):
-                return self._held(draft, work_id, fence, None)
+                return self._end(draft, work_id, fence)
             case WorkRetry(work_id=work_id, fence=fence, delay=delay):
                 return self._held(draft, work_id, fence, lambda row: self._give_back(row, delay))
             case WorkTouch(work_id=work_id, fence=fence):
@@ -245,24 +245,32 @@ class WorkChanges:
             draft.queues[row.queue] = served
         return None
 
+    def _end(self, draft: Draft, work_id: str, fence: int | None) -> FencedOff | Ended | None:
+        row = self._find(draft, work_id)
+        if row is None:
+            return Ended(work_id)
+        if fence is not None and row.fence != fence:
+            return FencedOff(f"work item {work_id}, {row.state}", fence, row.fence)
+        draft.rows[work_id] = None
+        return None
+
     def _held(
-        self, draft: Draft, work_id: str, fence: int | None, change: Callable[[WorkRow], None] | None
+        self, draft: Draft, work_id: str, fence: int, change: Callable[[WorkRow], None]
     ) -> FencedOff | Ended | None:
         row = self._find(draft, work_id)
         if row is None:
             return Ended(work_id)
-        if fence is not None and (row.state != "claimed" or row.fence != fence):
+        if row.state != "claimed" or row.fence != fence:
             return FencedOff(f"work item {work_id}, {row.state}", fence, row.fence)
-        if change is not None:
-            row = copy(row)
-            change(row)
-            row.wake()
-            draft.rows[work_id] = row
-        else:
-            draft.rows[work_id] = None
+        row = copy(row)
+        change(row)
+        row.wake()
+        draft.rows[work_id] = row
         return None
 
     def _give_back(self, row: WorkRow, delay: int) -> None:
+        # Who gave it back, or lost it, holds the old fence: what they still have in flight ends nothing.
+        row.fence += 1
         row.lease_id = row.claimed_at = row.touched_at = None
         if delay > 0:
             row.state, row.due_at = "delayed", self._now + delay
