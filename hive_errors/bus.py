@@ -205,3 +205,14 @@ class TimedOut(BusError):
 
     what: str
     seconds: float
+
+
+@dataclass(eq=False, kw_only=True)
+class GroupTaken(BusError):
+    """A bus is one member of a group; it cannot be a second one at the same time."""
+
+    code = "HIVE-BUS-016"
+    sentence = "this bus is a member of group {group!r} already"
+    hint = "open another bus for a second member, or give the other subscription a name of its own"
+
+    group: str

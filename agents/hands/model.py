@@ -1,0 +1,126 @@
+"""The hand that calls models: it builds the request from the log and refuses one that is not what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agents.conversation import request_key
+from agents.model import Model, ModelFailure, ModelReply, ModelRequest
+from hive_bus import Event, Hand, HandContext, Record
+from hive_bus.effects import Failure
+from hive_bus.events import ModelRequested, ModelResponded
+
+PAGE = 1000
+
+
+class ModelHand(Hand):
+    """Performs ``model.requested``. ``open_model`` opens a model by name; each is opened once and kept."""
+
+    intent = ModelRequested
+    queues = ("model",)
+
+    def __init__(self, open_model: Callable[[str], Model], *, concurrency: int = 32) -> None:
+        self.concurrency = concurrency
+        self._open = open_model
+        self._models: dict[str, Model] = {}
+
+    async def perform(self, intent: ModelRequested, ctx: HandContext) -> Event | Failure:
+        """Send the conversation so far and this turn; the queue repeats what may succeed later."""
+        turns = await conversation(ctx, intent)
+        key = ""
+        for turn, _ in turns:
+            key = request_key(turn, previous=key)
+        if intent.effect_key and key != intent.effect_key:
+            return Failure(reason="the request in the log is not the one that was asked for", kind="digest_mismatch")
+        request = build(turns, attempt=ctx.attempt)
+        model = self._models.get(intent.model)
+        if model is None:
+            try:
+                model = self._models[intent.model] = self._open(intent.model)
+            except Exception as problem:  # noqa: BLE001 - a model that cannot be opened is this call's failure, with the reason
+                return Failure(reason=str(problem), kind="model_unavailable")
+        outcome = await model.respond(request)
+        return _failed(outcome) if isinstance(outcome, ModelFailure) else _responded(intent, outcome)
+
+    async def close(self) -> None:
+        """Close what the models hold open."""
+        for model in self._models.values():
+            await model.aclose()
+        self._models.clear()
+
+
+Turn = tuple[ModelRequested, ModelResponded | None]
+
+
+async def conversation(ctx: HandContext, intent: ModelRequested) -> list[Turn]:
+    """The turns of the intent's conversation up to this one, each with its reply, read from its stream."""
+    turns: list[Turn] = []
+    places: dict[str, int] = {}
+    after = 0
+    while page := await ctx.bus.store.log.read_stream(ctx.record.stream, after=after, limit=PAGE):
+        for row in page:
+            record = Record._make(row)
+            if row.position > ctx.record.position:
+                return turns
+            event = record.event if row.topic.startswith("model.") else None
+            if isinstance(event, ModelRequested) and event.conversation == intent.conversation:
+                places[row.event_id] = len(turns)
+                turns.append((event, None))
+            elif isinstance(event, ModelResponded) and row.causation_id in places:
+                place = places[row.causation_id]
+                turns[place] = (turns[place][0], event)
+        after = page[-1].version
+    return turns
+
+
+def build(turns: list[Turn], *, attempt: int) -> ModelRequest:
+    """The request: the first turn's system prompt and tools, every turn's messages and reply, this turn's messages."""
+    first, last = turns[0][0], turns[-1][0]
+    messages: list[dict[str, Any]] = []
+    for intent, reply in turns:
+        messages.extend(intent.messages)
+        if reply is not None and intent is not last:
+            messages.append(reply.message)
+    return ModelRequest(
+        model=last.model.removeprefix("anthropic:"),
+        system=first.system,
+        messages=tuple(messages),
+        tools=first.tools,
+        max_tokens=last.max_tokens,
+        params=last.params,
+        role=last.role,
+        task=last.task_id or None,
+        turn=last.turn,
+        attempt=attempt,
+        try_number=last.try_number,
+    )
+
+
+def _responded(intent: ModelRequested, reply: ModelReply) -> ModelResponded:
+    usage, charge = reply.usage, reply.charge
+    return ModelResponded(
+        conversation=intent.conversation,
+        turn=intent.turn,
+        message=reply.message,
+        stop_reason=reply.stop_reason,
+        model=reply.model,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cost=None if charge is None else charge.amount,
+        prices=None if charge is None else charge.price_table,
+        provider_request_id=reply.provider_request_id,
+        ttft=reply.ttft,
+    )
+
+
+def _failed(failure: ModelFailure) -> Failure:
+    return Failure(
+        reason=failure.reason,
+        kind=failure.kind,
+        retryable=failure.retryable,
+        retry_after=failure.retry_after,
+        partial=failure.partial,
+    )
