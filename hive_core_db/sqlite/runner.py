@@ -92,7 +92,7 @@ class _Lane:
         self._cache = cache
         self._writes = writes
         self._create = create
-        self._jobs: SimpleQueue[tuple[Job[Any], asyncio.AbstractEventLoop, asyncio.Future[Any]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Job[Any] | None, asyncio.AbstractEventLoop, asyncio.Future[Any]]] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._waiting = 0
 
@@ -115,16 +115,21 @@ class _Lane:
 
     async def close(self) -> None:
         """Let the threads finish what waits, then end."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        loop = asyncio.get_running_loop()
         threads, self._threads = self._threads, []
-        for thread in threads:
-            await asyncio.to_thread(thread.join)
+        # Each thread says that it ends: a join would need one more thread, and there are none to be had at exit.
+        ends: list[asyncio.Future[None]] = [loop.create_future() for _ in threads]
+        for end in ends:
+            self._jobs.put((None, loop, end))
+        for end in ends:
+            await end
 
     def _serve(self) -> None:
         db: sqlite3.Connection | None = None
-        while (item := self._jobs.get()) is not None:
-            job, loop, future = item
+        while True:
+            job, loop, future = self._jobs.get()
+            if job is None:
+                break
             value: Any = None
             failure: BaseException | None = None
             try:
@@ -138,7 +143,7 @@ class _Lane:
                 failure = error
             _hand_over(loop, future, value, failure)
             # No reference may keep a result alive while the thread waits for its next job.
-            del item, job, loop, future, value, failure
+            del job, loop, future, value, failure
             if self._writes and db is not None:
                 try:
                     self._opener.after_write(db)
@@ -147,6 +152,7 @@ class _Lane:
                     continue
         if db is not None:
             db.close()
+        _hand_over(loop, future, None, None)
 
 
 def _hand_over(
