@@ -165,11 +165,10 @@ def get_event_bus() -> EventBus:
 
     The same object for every thread; a new one once the last was closed.
     """
-    global _shared
-    with _shared_lock:
-        if _shared is None or _shared.closed:
-            _shared = EventBus()
-        return _shared
+    with _door.lock:
+        if _door.bus is None or _door.bus.closed:
+            _door.bus = EventBus()
+        return _door.bus
 
 
 def _stop_loop(begun: Future[_Running]) -> None:
@@ -201,8 +200,15 @@ def _refuse_on_a_loop(method: str, instead: str) -> None:
     raise BlockingCall(method=f"EventBus.{method}", instead=instead)
 
 
-_shared: EventBus | None = None
-_shared_lock = threading.Lock()
+class _Door:
+    """The one event bus of the process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.bus: EventBus | None = None
+
+
+_door: Final = _Door()
 _all: Final[list[EventBus]] = []
 # What a child inherits from its parent must never be touched again, not even by the garbage collector.
 _abandoned: Final[list[object]] = []
@@ -220,8 +226,7 @@ def _close_all() -> None:
 
 
 def _after_fork() -> None:
-    global _shared_lock
-    _shared_lock = threading.Lock()
+    _door.lock = threading.Lock()
     for bus in _all:
         _abandoned.append((bus._lock, bus._thread, bus._running))
         bus._reset()

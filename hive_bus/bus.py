@@ -8,6 +8,8 @@ published, ``history`` reads runs, ``subscription`` follows topics.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +22,8 @@ from hive_bus.envelope import Collector, current_handler, encode_event, work_cha
 from hive_bus.event import Draft, Event
 from hive_bus.guards import Guard, guard_of
 from hive_bus.ids import Ids
+from hive_bus.lease import TTL, ProcessLease
+from hive_bus.lease import ProcessLease
 from hive_bus.record import Record
 from hive_bus.subscription import FROM_NOW, Start, read, subscribe
 from hive_bus.tail import Tail
@@ -39,7 +43,7 @@ from hive_core_db.records import (
     Verdict,
 )
 from hive_core_db.store import Store
-from hive_errors import DuplicateMismatch, Fenced, GuardedTopic, StreamConflict, WorkEnded
+from hive_errors import BusClosed, DuplicateMismatch, Fenced, GuardedTopic, StoreError, StreamConflict, WorkEnded
 
 if TYPE_CHECKING:
     from hive_bus.history import Trace
@@ -58,7 +62,11 @@ class Bus:
         self.ids = ids
         self.writer = Writer(store.log, epoch=epoch)
         self.tail = Tail(store.log, self.writer, head=head)
+        self.lease_seconds = TTL
         self._services: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._lease: ProcessLease | None = None
+        self._leasing = asyncio.Lock()
 
     def now(self) -> int:
         """Database time, UTC microseconds."""
@@ -92,6 +100,8 @@ class Bus:
         :class:`BusClosed`, or what the store failed with (:class:`StoreBusy`, :class:`StoreFull`).
         """
         handler = None if apart else current_handler.get()
+        if handler is not None and handler.bus is not None and handler.bus is not self:
+            handler = None  # another bus's handler publishes here: this is no part of its append
         if isinstance(event, Draft):
             stream, correlation_id = stream or event.stream, correlation_id or event.correlation_id
             causation_id, event_id = causation_id or event.causation_id, event_id or event.event_id
@@ -233,17 +243,45 @@ class Bus:
         row = await self.store.log.get(event_id)
         return None if row is None else Record._make(row)
 
+    async def open_lease(self) -> ProcessLease:
+        """This process's lease: opened when first asked for, a new one after the last was lost. Raises :class:`BusClosed`."""
+        async with self._leasing:
+            if self._services is None or self._tasks is None:
+                raise BusClosed(what="lease", reason="the bus is closed")
+            if self._lease is None or not self._lease.usable:
+                self._lease = ProcessLease(self.store.leases, owner=self.source, ttl=self.lease_seconds)
+                await self._lease.open()
+                self._tasks.create_task(self._lease.run(), name="hive-bus lease")
+            return self._lease
+
+    async def open_lease(self) -> ProcessLease:
+        """The process's lease, opened at the first call and renewed while the bus is open; a new one when that was lost."""
+        async with self._opening_lease:
+            if self._lease is None or not self._lease.usable:
+                if self._services is None:
+                    raise BusClosed(what="lease", reason="the bus is closed")
+                owner = f"{self.source}@{socket.gethostname()}:{os.getpid()}"
+                self._lease = await ProcessLease(self.store.leases, owner=owner).open()
+                self._tasks.create_task(_renewed(self._lease), name="hive-bus lease")
+            return self._lease
+
     async def close(self) -> None:
         """Commit what waits, end the services, close the store. Closing twice is fine."""
         services, self._services = self._services, None
         if services is None:
             return
-        await self.tail.close()
-        await self.writer.close()
+        if self._lease is not None:
+            await self._lease.close()
         try:
-            await services
+            if self._lease is not None:
+                await self._lease.close()
         finally:
-            await self.store.close()
+            await self.tail.close()
+            await self.writer.close()
+            try:
+                await services
+            finally:
+                await self.store.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -261,6 +299,7 @@ class Bus:
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as services:
+            self._tasks = services
             services.create_task(self.writer.run(), name="hive-bus writer")
             services.create_task(self.tail.run(), name="hive-bus tail")
 
@@ -319,6 +358,14 @@ def open_bus(
     store; the bus closes the store it was given.
     """
     return Opening(url, source=source, ids=ids, store=store)
+
+
+async def _renewed(lease: ProcessLease) -> None:
+    """Renew until closed; a store that fails for good ends the lease, not the bus."""
+    try:
+        await lease.run()
+    except StoreError:
+        lease.lost.set()
 
 
 def accepted(verdict: Verdict) -> Appended | AlreadyThere:

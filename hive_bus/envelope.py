@@ -119,10 +119,12 @@ class Collector:
     """What a handler has published so far: it goes into the one append that also moves the checkpoint.
 
     Whoever runs the handler sets it as ``current_handler`` with the record being handled, and
-    sets ``closed`` when the handler has returned. ``expected`` are streams that must be empty
+    sets ``closed`` when the handler has returned. ``bus`` is whose append it is: what the handler
+    publishes on another bus is appended there at once. ``expected`` are streams that must be empty
     for the guarded topics among the events (see ``guards.py``).
     """
 
+    bus: object = None
     record: Record | None = None
     events: list[NewEvent] = field(default_factory=list)
     work: list[WorkChange] = field(default_factory=list)

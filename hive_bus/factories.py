@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from hive_bus import events
+import hive_bus.events as _events  # noqa: F401 - its import registers the classes that the enumerations name
 from hive_bus.event import Draft, event_class, registered_topics
 from hive_errors import FieldMissing, UnregisteredTopic
 
@@ -104,7 +104,8 @@ def create_task_event(
     ``event_type`` is a member, its topic (``task.assigned``) or the topic's last part
     (``assigned``). Raises :class:`FieldMissing` and :class:`UnregisteredTopic`.
     """
-    return _draft("task", "task_id", event_type, source_agent, correlation_id, causation_id, fields)
+    wishes = _Wishes(source_agent, correlation_id, causation_id)
+    return _draft("task", event_type, wishes, fields, evident="task_id")
 
 
 def create_workflow_event(
@@ -116,7 +117,8 @@ def create_workflow_event(
     **fields: Any,
 ) -> Draft:
     """Draft an event about a workflow; ``workflow_id`` is required. Else as ``create_task_event``."""
-    return _draft("workflow", "workflow_id", event_type, source_agent, correlation_id, causation_id, fields)
+    wishes = _Wishes(source_agent, correlation_id, causation_id)
+    return _draft("workflow", event_type, wishes, fields, evident="workflow_id")
 
 
 def create_agent_event(
@@ -142,28 +144,28 @@ def create_system_event(
     **fields: Any,
 ) -> Draft:
     """Draft an event about the hive itself. Arguments and errors as ``create_task_event``, without a required field."""
-    return _draft("system", None, event_type, source_agent, correlation_id, causation_id, fields)
+    return _draft("system", event_type, _Wishes(source_agent, correlation_id, causation_id), fields)
 
 
-def _draft(
-    family: str,
-    evident: str | None,
-    event_type: str,
-    source_agent: str,
-    correlation_id: str | None,
-    causation_id: str | None,
-    fields: dict[str, Any],
-) -> Draft:
+class _Wishes(NamedTuple):
+    """What a factory was told for the envelope; nobody has checked it yet."""
+
+    source_agent: str
+    correlation_id: str | None
+    causation_id: str | None
+
+
+def _draft(family: str, event_type: str, wishes: _Wishes, fields: dict[str, Any], *, evident: str = "") -> Draft:
     topic = _topic(family, event_type)
     cls = event_class(topic)
     if cls is None:
         raise UnregisteredTopic(topic=topic, suggestion=_suggestion(family, topic))
-    _require(topic, "source_agent", source_agent)
-    if evident is not None:
+    _require(topic, "source_agent", wishes.source_agent)
+    if evident:
         _require(topic, evident, fields.get(evident))
-    for name, value in (("correlation_id", correlation_id), ("causation_id", causation_id)):
-        if value is not None:
-            _require(topic, name, value)
+    for name in ("correlation_id", "causation_id"):
+        if getattr(wishes, name) is not None:
+            _require(topic, name, getattr(wishes, name))
     try:
         event = cls(**fields)
     except ValidationError as problem:
@@ -171,12 +173,15 @@ def _draft(
         path = ".".join(map(str, first["loc"])) or "(body)"
         value = "(missing)" if first["type"] == "missing" else ascii(first["input"])[:80]
         raise FieldMissing(topic=topic, field=path, value=value, reason=first["msg"]) from problem
-    return Draft(event=event, source=source_agent, correlation_id=correlation_id, causation_id=causation_id)
+    return Draft(
+        event=event,
+        source=wishes.source_agent,
+        correlation_id=wishes.correlation_id,
+        causation_id=wishes.causation_id,
+    )
 
 
 def _topic(family: str, event_type: str) -> str:
-    if not isinstance(event_type, str) or not event_type:
-        raise UnregisteredTopic(topic=f"{family}.{event_type}", suggestion=_suggestion(family, f"{family}."))
     topic = str(event_type)
     topic = topic if "." in topic else f"{family}.{topic}"
     if not topic.startswith(f"{family}."):
@@ -196,7 +201,3 @@ def _require(topic: str, name: str, value: object) -> None:
         raise FieldMissing(topic=topic, field=name, value="(missing)", reason="Field required")
     if not isinstance(value, str) or not value:
         raise FieldMissing(topic=topic, field=name, value=ascii(value)[:80], reason="it must be text that is not empty")
-
-
-# The classes are what the enumerations name: importing this module without them would draft nothing.
-assert events
