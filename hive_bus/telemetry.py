@@ -59,6 +59,26 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("work_id", "event id"), ("error", "")),
     ),
     Signal(
+        "group.fenced",
+        "another member took a partition over while this one handled it; what it wanted to append is refused",
+        (("group", "name"), ("partition", "number"), ("error", "")),
+    ),
+    Signal(
+        "group.lease_lost",
+        "this member lost its lease; its partitions go to the others",
+        (("group", "name"), ("lease_id", "")),
+    ),
+    Signal(
+        "group.left_late",
+        "the bus closed or the store was too slow while this member left; its lease runs out by itself",
+        (("group", "name"), ("lease_id", "")),
+    ),
+    Signal(
+        "group.newer_version",
+        "an event is of a newer version than this member knows; it gives the partition up to a newer one",
+        (("group", "name"), ("partition", "number"), ("error", "")),
+    ),
+    Signal(
         "hand.raised",
         "a hand's own code raised; that is the outcome of its effect, with the traceback here",
         (("topic", ""), ("error", "")),

@@ -1,0 +1,268 @@
+"""How a group's pages reach its partitions: read once, with the next page on its way, and fed in order.
+
+One cursor serves all partitions of a member: the lowest of what they were fed. A
+partition that does not keep up is left behind after a moment and fed again from its
+own place when it has worked off what it has, so memory stays bounded and the others
+flow. Nothing here knows checkpoints, leases or bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter, itemgetter
+from typing import Final, Literal
+from zlib import crc32
+
+from hive_bus.record import Record
+from hive_bus.subscription import to_record
+from hive_bus.tail import PAGE, Tail
+from hive_bus.topics import check_pattern, expand, matches
+from hive_core_db.records import StoredEvent
+from hive_core_db.store import EventLog
+
+CHUNK: Final = 256
+ROOM: Final = 1024
+PATIENCE: Final = 1.0
+_REMEMBERED: Final = 65_536
+
+Key = Literal["stream", "correlation"] | Callable[[Record], str | None]
+"""What a group keeps in order: the stream, the correlation id, or a function (None: the group leaves the record out)."""
+
+_position = attrgetter("position")
+_COLUMN: Final = {
+    "stream": itemgetter(StoredEvent._fields.index("stream")),
+    "correlation": itemgetter(StoredEvent._fields.index("correlation_id")),
+}
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a key: the same in every process, for ever."""
+    return crc32(key.encode()) % partitions
+
+
+def key_function(key: Key) -> Callable[[Record], str | None]:
+    """The function that gives a record's key."""
+    return _COLUMN[key] if isinstance(key, str) else key
+
+
+class Topics(dict[str, bool]):
+    """Whether a topic is among the patterns (none: every topic is); answered once per topic."""
+
+    def __init__(self, patterns: Sequence[str], *, always: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.patterns = tuple(check_pattern(pattern) for pattern in patterns)
+        self._all = (*self.patterns, *always) if self.patterns and ">" not in self.patterns else ()
+
+    def __missing__(self, topic: str) -> bool:
+        known = self[topic] = not self.patterns or any(matches(pattern, topic) for pattern in self.patterns)
+        return known
+
+    def among(self, topics: Sequence[str]) -> list[str] | None:
+        """Those of ``topics`` that must be read; None: every one, the log may be read as it is."""
+        if not self._all:
+            return None
+        found = expand(self._all, topics)
+        return None if len(found) == len(topics) else found
+
+
+class Placement(dict[str, int]):
+    """The partition of each key; remembers as many as fit."""
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__()
+        self.partitions = partitions
+
+    def __missing__(self, key: str) -> int:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        number = self[key] = crc32(key.encode()) % self.partitions
+        return number
+
+
+class Pages:
+    """Pages of the log from any position: from the tail's memory, else read, with the next one read ahead."""
+
+    def __init__(self, log: EventLog, tail: Tail, topics: Topics, tasks: asyncio.TaskGroup) -> None:
+        self._log = log
+        self._tail = tail
+        self._topics = topics
+        self._tasks = tasks
+        self._ahead: tuple[int, asyncio.Task[tuple[Sequence[StoredEvent], int]]] | None = None
+
+    async def page(self, after: int) -> tuple[Sequence[StoredEvent], int]:
+        """Rows above ``after`` that may be wanted, and the position up to which the log is read with them."""
+        ahead, self._ahead = self._ahead, None
+        rows = self._tail.recent(after, limit=PAGE)
+        if rows is not None:
+            if ahead is not None:
+                ahead[1].cancel()
+            return rows, rows[-1].position if rows else after
+        if ahead is not None and ahead[0] == after:
+            rows, until = await ahead[1]
+        else:
+            if ahead is not None:
+                ahead[1].cancel()
+            rows, until = await self._fetch(after)
+        if self._tail.recent(until, limit=1) is None:
+            self._ahead = until, self._tasks.create_task(self._fetch(until), name="next page")
+        return rows, until
+
+    async def _fetch(self, after: int) -> tuple[Sequence[StoredEvent], int]:
+        # The head first: a topic that appears later than the list of topics lies above it.
+        head = self._tail.head
+        topics = self._topics.among(await self._log.topics()) if self._topics.patterns else None
+        rows: Sequence[StoredEvent] = ()
+        if topics is None or topics:
+            rows = await self._log.read(after, limit=PAGE, topics=topics, until=head)
+        return rows, rows[-1].position if len(rows) >= PAGE else max(after, head)
+
+
+class Lane:
+    """One partition's queue of records and the loop that has them handled, in order, one chunk at a time.
+
+    ``handle`` returns when its records are handled; ``reached`` is then told up to which
+    position everything is. ``fed`` is how far the log was read for this lane.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        position: int,
+        handle: Callable[[Sequence[Record]], Awaitable[None]],
+        command: Callable[[Record], Awaitable[None]],
+        reached: Callable[[int], Awaitable[None] | None],
+        chunk: int = CHUNK,
+    ) -> None:
+        self.number = number
+        self.fed = position
+        self.backlog = 0
+        self.open = False
+        self.paused = False
+        self.late = False
+        self._handle = handle
+        self._command = command
+        self._reached = reached
+        self._chunk = chunk
+        self._queue: deque[tuple[list[Record], list[Record], int]] = deque()
+        self._busy = False
+        self._closing = False
+        self._wake = asyncio.Event()
+
+    def takes(self) -> bool:
+        """Whether records should be read for it now."""
+        if self.paused and self.backlog <= ROOM // 4:
+            self.paused = False
+        return self.open and not self.paused and not self._closing
+
+    def feed(self, records: list[Record], commands: list[Record], until: int) -> None:
+        """Queue what lies between ``fed`` and ``until``."""
+        if self._closing or until <= self.fed:
+            return
+        self.fed = until
+        self._queue.append((records, commands, until))
+        self.backlog += len(records)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Drop what has not begun; ``run`` returns when the chunk in hand is handled."""
+        self._closing = True
+        self._queue.clear()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Have everything handled that is fed, until closed."""
+        self.open = True
+        while not self._closing:
+            if not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            records, commands, until = self._next()
+            for record in commands:
+                await self._command(record)
+            if records:
+                await self._handle(records)
+                self.backlog -= len(records)
+            told = self._reached(until)
+            if told is not None:
+                await told
+
+    def _next(self) -> tuple[list[Record], list[Record], int]:
+        """A chunk: small pages together, a large one in parts."""
+        records, commands, until = self._queue.popleft()
+        if len(records) > self._chunk:
+            self._queue.appendleft((records[self._chunk :], [], until))
+            return records[: self._chunk], commands, records[self._chunk - 1].position
+        while self._queue and len(records) + len(self._queue[0][0]) <= self._chunk:
+            more, told, until = self._queue.popleft()
+            records, commands = records + more, commands + told
+        return records, commands, until
+
+
+class Router:
+    """Sorts pages into lanes."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        key: Key,
+        partitions: int,
+        *,
+        commands: Sequence[str] = (),
+        command_key: Callable[[Record], str | None] | None = None,
+    ) -> None:
+        self._topics = topics
+        self._column = _COLUMN[key] if isinstance(key, str) else None
+        self._key = key_function(key)
+        self._placement = Placement(partitions)
+        self._commands = frozenset(commands)
+        self._command_key = command_key
+
+    def route(self, rows: Sequence[StoredEvent], until: int, lanes: Sequence[Lane]) -> None:
+        """Feed every lane what is its own of a page that reaches ``until``."""
+        buckets: list[list[StoredEvent] | None] = [None] * self._placement.partitions
+        for lane in lanes:
+            buckets[lane.number] = []
+        self._sort(rows, buckets)
+        told = self._told(rows)
+        first = rows[0].position if rows else until
+        for lane in lanes:
+            bucket = buckets[lane.number]
+            commands = [record for number, record in told if number == lane.number and record.position > lane.fed]
+            records = list(map(to_record, bucket)) if bucket else []
+            if records and lane.fed >= first:
+                records = [record for record in records if record.position > lane.fed]
+            lane.feed(records, commands, until)
+
+    def _sort(self, rows: Sequence[StoredEvent], buckets: list[list[StoredEvent] | None]) -> None:
+        placement, column, topics = self._placement, self._column, self._topics
+        if self._topics.patterns:
+            rows = [row for row in rows if topics[row.topic]]
+        if column is not None:
+            for row, number in zip(rows, map(placement.__getitem__, map(column, rows)), strict=True):
+                bucket = buckets[number]
+                if bucket is not None:
+                    bucket.append(row)
+            return
+        for row in rows:
+            record = to_record(row)
+            key = self._key(record)
+            bucket = None if key is None else buckets[placement[key]]
+            if bucket is not None:
+                bucket.append(record)
+
+    def _told(self, rows: Sequence[StoredEvent]) -> list[tuple[int, Record]]:
+        """Commands to lanes, each with its lane's number."""
+        found: list[tuple[int, Record]] = []
+        if self._command_key is None:
+            return found
+        for row in rows:
+            if row.topic in self._commands:
+                record = to_record(row)
+                key = self._command_key(record)
+                if key is not None:
+                    found.append((self._placement[key], record))
+        return found

@@ -1,0 +1,440 @@
+"""Groups: consumers that share a subscription, each key in order, across processes.
+
+A group has a fixed number of partitions, each with a checkpoint, the lease that holds
+it and a fence. Members take a fair share of them, give up what is too much when one
+joins, and take over what a dead one held. This module owns membership and checkpoints;
+what is done with the records is the consumer's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+from weakref import WeakKeyDictionary
+
+from hive_bus.dispatch import CHUNK, PATIENCE, ROOM, Key, Lane, Pages, Router, Topics
+from hive_bus.lease import ProcessLease
+from hive_bus.record import Record
+from hive_bus.subscription import FROM_BEGINNING, Start, start_position
+from hive_bus.surely import surely
+from hive_bus.telemetry import get_logger
+from hive_core_db.records import Appended, AppendRequest, CheckpointMove, Partition
+from hive_errors import BusClosed, Fenced, GroupTaken, NewerVersion, TimedOut
+
+if TYPE_CHECKING:
+    from hive_bus.bus import Bus
+
+PARTITIONS: Final = 16
+BALANCE_SECONDS: Final = 0.5
+CHECKPOINT_SECONDS: Final = 0.2
+ADOPT_AFTER: Final = 4
+LEAVE_SECONDS: Final = 5.0
+
+Commit = Literal["page", "each", "consumer"]
+
+_log = get_logger(__name__)
+_joined: WeakKeyDictionary[ProcessLease, set[str]] = WeakKeyDictionary()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Owned:
+    """A partition that this process holds.
+
+    ``position`` is its stored checkpoint, ``handled`` how far it really is, ``moving`` how
+    far the requests on their way move it.
+    """
+
+    group: str
+    number: int
+    lease_id: str
+    fence: int
+    position: int
+    handled: int = 0
+    moving: int = 0
+
+    def __post_init__(self) -> None:
+        self.handled = self.moving = self.position
+
+    @property
+    def owner(self) -> tuple[str, int, str, int]:
+        """What an append request names as its owner."""
+        return self.group, self.number, self.lease_id, self.fence
+
+    def move(self, position: int) -> CheckpointMove:
+        """The move of its checkpoint to ``position``; the request is submitted next."""
+        self.moving = max(self.moving, position)
+        return CheckpointMove(
+            group=self.group, partition=self.number, position=position, lease_id=self.lease_id, fence=self.fence
+        )
+
+
+class Consumer(Protocol):
+    """What is done with a group's records.
+
+    Guarantees given to it:
+        ``handle`` is called with records of one partition in log order, never twice at a
+        time for one partition; partitions are handled side by side. ``assigned`` comes
+        before the first page, ``revoked`` after the last, also after a failure.
+
+    ``handle`` returns when every record of the page is handled or parked. Raising
+    :class:`Fenced` gives the partition up to whoever has it now, :class:`NewerVersion`
+    releases it for others and for as long as this member lives; any other error ends the member.
+    """
+
+    async def assigned(self, partition: Owned) -> None: ...
+    async def revoked(self, partition: Owned) -> None: ...
+    async def handle(self, partition: Owned, page: Sequence[Record]) -> None: ...
+
+
+class Commands(Protocol):
+    """Events that are orders to the group's owner of a key, whatever the group's patterns are."""
+
+    command_topics: tuple[str, ...]
+
+    def command_key(self, record: Record) -> str | None:
+        """The key that the order is about; None: not this group's."""
+        ...
+
+    async def command(self, partition: Owned, record: Record) -> None: ...
+
+
+class GroupMember:
+    """One member of a group: one per group and bus.
+
+    ``patterns`` are the topics (none: all), ``key`` what is kept in order, ``partitions``
+    how many there are (fixed by the first member ever), ``start`` where a new group begins.
+    ``checkpoint``: ``page`` moves it up to 200 ms after a page was handled, ``each`` after
+    every record and before the next, ``consumer`` leaves it to the consumer, whose appends
+    move it and who sets ``partition.position``.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        group: str,
+        patterns: Sequence[str],
+        key: Key,
+        consumer: Consumer,
+        partitions: int = PARTITIONS,
+        start: Start = FROM_BEGINNING,
+        checkpoint: Commit = "page",
+        commands: Commands | None = None,
+    ) -> None:
+        self.group = group
+        self.owned: dict[int, Owned] = {}
+        self._bus = bus
+        self._patterns = tuple(patterns)
+        self._key = key
+        self._consumer = consumer
+        self._partitions = partitions
+        self._start = start
+        self._checkpoint = checkpoint
+        self._commands = commands
+        self._topics = Topics(patterns, always=commands.command_topics if commands is not None else ())
+        self._lanes: dict[int, Lane] = {}
+        self._refused: set[int] = set()
+        self._adopted: set[int] = set()
+        self._free_for: dict[int, int] = {}
+        self._known: list[str] = []
+        self._stir = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._dirty = asyncio.Event()
+        self._balance_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Be a member until cancelled; a lost lease is replaced by a new one.
+
+        Raises :class:`GroupTaken` when this bus has a member of the group already,
+        :class:`BusClosed`, and whatever the consumer fails with.
+        """
+        while True:
+            lease = await self._bus.open_lease()
+            if lease.lost.is_set():
+                raise Fenced(what=f"lease {lease.lease_id}", held=0, actual=0)
+            groups = _joined.setdefault(lease, set())
+            if self.group in groups:
+                raise GroupTaken(group=self.group)
+            groups.add(self.group)
+            try:
+                await self._membership(lease)
+            except* _LeaseLost:
+                _log.warning("group.lease_lost", group=self.group, lease_id=lease.lease_id)
+            finally:
+                groups.discard(self.group)
+
+    async def caught_up(self, position: int, *, within: float) -> None:
+        """Return when every partition, of any member, has reached ``position``; :class:`TimedOut` after ``within`` s."""
+        try:
+            async with asyncio.timeout(within):
+                while not await self._reached(position):
+                    self._progress.clear()
+                    await _set_within(self._progress, 0.05)
+        except TimeoutError:
+            raise TimedOut(what=f"group {self.group} reaching position {position}", seconds=within) from None
+
+    async def _reached(self, position: int) -> bool:
+        rows = await self._bus.store.checkpoints.partitions(self.group)
+        return bool(rows) and all(
+            (self.owned[row.number].handled if row.number in self.owned else row.position) >= position for row in rows
+        )
+
+    async def _membership(self, lease: ProcessLease) -> None:
+        checkpoints, tail = self._bus.store.checkpoints, self._bus.tail
+        start = await start_position(self._start, self._bus.store.log)
+        count = await checkpoints.ensure_group(self.group, partitions=self._partitions, start=start)
+        await checkpoints.join(self.group, lease.lease_id)
+        forget = tail.listen(lambda _: self._stir.set())
+        try:
+            await tail.refresh()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch(lease), name=f"{self.group}: lease")
+                tasks.create_task(self._balance(lease, tasks), name=f"{self.group}: balance")
+                tasks.create_task(self._keep_checkpoints(), name=f"{self.group}: checkpoints")
+                await self._read(count, tasks)
+        finally:
+            forget()
+            await self._leave(lease)
+
+    async def _watch(self, lease: ProcessLease) -> None:
+        await lease.lost.wait()
+        raise _LeaseLost
+
+    async def _leave(self, lease: ProcessLease) -> None:
+        """Store how far it is, and free everything for the others."""
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                if not lease.lost.is_set():
+                    await self._move_checkpoints()
+                await self._bus.store.checkpoints.leave(self.group, lease.lease_id)
+        except (TimeoutError, BusClosed):
+            # The lease ends anyway, with the bus or by its time; others then take over.
+            _log.warning("group.left_late", group=self.group, lease_id=lease.lease_id)
+        finally:
+            self.owned.clear()
+            self._lanes.clear()
+
+    # Reading: one loop for all partitions, from the lowest place that still takes.
+
+    async def _read(self, partitions: int, tasks: asyncio.TaskGroup) -> None:
+        commands = self._commands
+        router = Router(
+            self._topics,
+            self._key,
+            partitions,
+            commands=() if commands is None else commands.command_topics,
+            command_key=None if commands is None else commands.command_key,
+        )
+        pages, tail = Pages(self._bus.store.log, self._bus.tail, self._topics, tasks), self._bus.tail
+        while True:
+            self._stir.clear()
+            lanes = [lane for lane in self._lanes.values() if lane.takes()]
+            cursor = min((lane.fed for lane in lanes), default=tail.head)
+            if cursor >= tail.head:
+                await self._stir.wait()
+                continue
+            rows, until = await pages.page(cursor)
+            router.route(rows, until, lanes)
+            await self._wait_for_room(lanes)
+
+    async def _wait_for_room(self, lanes: Sequence[Lane]) -> None:
+        """Go at the pace of the slowest, but not for long: who has no room after a moment is left behind."""
+        furthest = max((lane.fed for lane in lanes), default=0)
+        full = []
+        for lane in lanes:
+            if lane.backlog < ROOM:
+                lane.late = lane.late and lane.fed < furthest
+            elif lane.late:
+                lane.paused = True
+            else:
+                full.append(lane)
+        if not full:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while any(lane.backlog >= ROOM and lane.takes() for lane in full):
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            for lane in full:
+                lane.late = lane.paused = lane.backlog >= ROOM
+
+    # Checkpoints: what is handled is stored soon, all partitions in one request.
+
+    def _handled(self, owned: Owned, position: int, *, store: bool) -> Awaitable[None] | None:
+        owned.handled = max(owned.handled, position)
+        self._dirty.set()
+        self._progress.set()
+        self._stir.set()
+        return self._store(owned) if store else None
+
+    async def _store(self, owned: Owned) -> None:
+        if not await self._move([(owned, owned.handled)]):
+            raise Fenced(
+                what=f"partition {owned.number} of group {self.group}", held=owned.fence, actual=owned.fence + 1
+            )
+
+    async def _keep_checkpoints(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            self._dirty.clear()
+            await self._move_checkpoints()
+
+    async def _move_checkpoints(self) -> None:
+        if self._checkpoint == "consumer":
+            return
+        behind = [(owned, owned.handled) for owned in self.owned.values() if owned.handled > owned.moving]
+        if not behind or await self._move(behind):
+            return
+        for one in behind:
+            # Somebody else has one of them: that lane ends, the others are stored.
+            if not await self._move([one]):
+                self._drop(one[0].number)
+
+    async def _move(self, behind: Sequence[tuple[Owned, int]]) -> bool:
+        """Store these checkpoints in one request; False when one of the partitions is no longer ours."""
+        moves = tuple(owned.move(position) for owned, position in behind if position > owned.moving)
+        if not moves:
+            return True
+        verdict = await surely(self._bus, AppendRequest(epoch=self._bus.writer.epoch, checkpoints=moves))
+        stored = isinstance(verdict, Appended)
+        for owned, position in behind:
+            owned.position = max(owned.position, position) if stored else owned.position
+            owned.moving = max(owned.moving, owned.position) if stored else owned.position
+        return stored
+
+    def _drop(self, number: int) -> None:
+        """The partition is somebody else's: nothing more is fed, and nothing stored."""
+        lane = self._lanes.get(number)
+        if lane is not None:
+            lane.close()
+
+    # Balance: as many partitions as is fair, taken when free, given up when too many.
+
+    async def _balance(self, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            self._balance_now.clear()
+            await self._balance_once(lease, tasks)
+            await _set_within(self._balance_now, BALANCE_SECONDS)
+
+    async def _balance_once(self, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
+        checkpoints = self._bus.store.checkpoints
+        members = sorted({*await checkpoints.members(self.group), lease.lease_id})
+        rows = await checkpoints.partitions(self.group)
+        if members != self._known:
+            self._known = members
+            self._adopted.clear()
+            self._free_for.clear()
+        quota = fair_share(len(rows), len(members), members.index(lease.lease_id))
+        for row in rows:
+            owned = self.owned.get(row.number)
+            if owned is not None and (row.lease_id, row.fence) != (owned.lease_id, owned.fence):
+                self._drop(row.number)
+        for number in surplus(set(self._lanes) - self._adopted, quota):
+            self._lanes[number].close()
+        missing = quota - len(set(self._lanes) - self._adopted)
+        for row in self._free(rows, members, lease.lease_id):
+            long_free = self._free_for.get(row.number, 0) >= ADOPT_AFTER
+            if missing <= 0 and not long_free:
+                continue
+            taken = await checkpoints.take(self.group, row.number, lease.lease_id)
+            if taken is None:
+                continue
+            if missing <= 0:
+                self._adopted.add(row.number)
+            missing -= 1
+            self._begin(taken, lease, tasks)
+
+    def _free(self, rows: Sequence[Partition], members: Sequence[str], own: str) -> list[Partition]:
+        """Partitions that nobody else alive holds and this member may have; counts for how many turns they were free."""
+        others = set(members) - {own}
+        free = []
+        # Everybody begins to look at another place, so that members who join at once do not want the same ones.
+        start = members.index(own) * len(rows) // len(members)
+        for row in (*rows[start:], *rows[:start]):
+            if row.number in self._lanes or row.number in self._refused:
+                continue
+            if row.lease_id in others:
+                self._free_for.pop(row.number, None)
+                continue
+            self._free_for[row.number] = self._free_for.get(row.number, 0) + 1
+            free.append(row)
+        return free
+
+    def _begin(self, row: Partition, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
+        owned = Owned(
+            group=self.group, number=row.number, lease_id=lease.lease_id, fence=row.fence, position=row.position
+        )
+        self._free_for.pop(row.number, None)
+        self._lanes[row.number] = self._lane(owned)
+        self.owned[row.number] = owned
+        tasks.create_task(self._serve(owned), name=f"{self.group}: partition {row.number}")
+
+    def _lane(self, owned: Owned) -> Lane:
+        consumer, commands = self._consumer, self._commands
+
+        async def command(record: Record) -> None:
+            if commands is not None:
+                await commands.command(owned, record)
+
+        each = self._checkpoint == "each"
+        return Lane(
+            owned.number,
+            position=owned.position,
+            handle=lambda page: consumer.handle(owned, page),
+            command=command,
+            reached=lambda position: self._handled(owned, position, store=each),
+            chunk=1 if each else CHUNK,
+        )
+
+    async def _serve(self, owned: Owned) -> None:
+        """A partition's life at this member: from its assignment to its release."""
+        lane = self._lanes[owned.number]
+        try:
+            await self._consumer.assigned(owned)
+            self._stir.set()
+            await lane.run()
+        except Fenced as problem:
+            _log.warning("group.fenced", group=self.group, partition=owned.number, error=str(problem))
+        except NewerVersion as problem:
+            self._refused.add(owned.number)
+            _log.error("group.newer_version", group=self.group, partition=owned.number, error=str(problem))
+        finally:
+            await self._consumer.revoked(owned)
+        await self._release(owned)
+
+    async def _release(self, owned: Owned) -> None:
+        # What was handled is stored first: whoever takes the partition next begins behind it.
+        if self._checkpoint != "consumer":
+            await self._move([(owned, owned.handled)])
+        await self._bus.store.checkpoints.release(self.group, owned.number, owned.lease_id, owned.fence)
+        del self._lanes[owned.number], self.owned[owned.number]
+        self._adopted.discard(owned.number)
+        self._balance_now.set()
+        self._progress.set()
+
+
+def fair_share(partitions: int, members: int, index: int) -> int:
+    """How many partitions the member at ``index`` of the sorted members should hold."""
+    share, rest = divmod(partitions, members)
+    return share + (index < rest)
+
+
+def surplus(held: set[int], quota: int) -> list[int]:
+    """What to give up: the highest numbers beyond the quota."""
+    return sorted(held)[quota:]
+
+
+class _LeaseLost(Exception):
+    """The lease was closed by another process."""
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
