@@ -40,7 +40,8 @@ class NewEvent(NamedTuple):
     """An event on its way into the log; position, version and recorded_at are given under the lock.
 
     ``payload`` is the exact JSON text, ``digest`` its sha256 in hex. ``occurred_at``
-    None means: when it was recorded. ``fresh`` promises that neither the event id
+    None means: when it was recorded. A ``cause_position`` of -1 - i is event i of the same
+    request. ``fresh`` promises that neither the event id
     nor the stream can be in the log yet (both were just drawn at random), so that
     the log need not look; a broken promise is caught by the unique indexes.
     """

@@ -244,6 +244,9 @@ class _Batch:
             if version is None:
                 version = 0 if fresh and not self._look else self._version(stream)
             versions[stream] = version = version + 1
+            if cause_position is not None and cause_position < 0:
+                # The cause is event i of this very append, named as -1 - i: its position is only known here.
+                cause_position = first - 1 - cause_position
             row = _new_row(
                 StoredEvent,
                 (
