@@ -238,8 +238,7 @@ async def test_cancelling_closes_the_connection(play: Any) -> None:
         heard = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             call = group.create_task(model.respond(ask(), on_text=lambda _: heard.set()))
-            while not server.seen:
-                await asyncio.sleep(0)
+            await server.arrived.wait()
             if play is not hang:
                 await heard.wait()
             call.cancel()

@@ -186,10 +186,11 @@ def _sse(event: dict[str, Any]) -> bytes:
 
 @dataclass(slots=True)
 class MessagesServer:
-    """The server; ``hung_up`` is set when a client closed a connection that was not yet answered."""
+    """The server; ``arrived`` is set with the first request, ``hung_up`` is set when a client closed a connection that was not yet answered."""
 
     plays: deque[Play] = field(default_factory=deque)
     seen: list[Seen] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
     _server: asyncio.Server | None = None
@@ -215,6 +216,7 @@ class MessagesServer:
         try:
             seen = await _read(reader)
             self.seen.append(seen)
+            self.arrived.set()
             await self._answer(Connection(seen, reader, writer, self))
         except (ConnectionError, asyncio.IncompleteReadError):
             # The client left in the middle: the tests say so by `hung_up` or by the outcome they see.

@@ -1,0 +1,87 @@
+"""Runs commands and measures itself: ``python -m tests.support.command_run flood|many|orphan ARGUMENT``.
+
+A process of its own, so that its memory, its descriptors and its end are about nothing else. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from agents.process import run_command
+
+ENV = {"PATH": os.environ["PATH"]}
+
+
+def peak() -> int:
+    """The most memory this process ever had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def descriptors() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def flood(size: str) -> dict[str, object]:
+    """Run a command that writes so much, and say what that cost."""
+    await run_command("true", cwd="/", env=ENV)
+    before = peak()
+    result = await run_command(f"yes | head -c {size}", cwd="/", env=ENV)
+    return {"memory": peak() - before, "kept": len(result.output), "truncated": result.truncated}
+
+
+async def many(count: str) -> dict[str, object]:
+    """Run so many commands at once, none of which ends before all run, and say what that cost."""
+    number = int(count)
+    # A quarter of what they need: the limit must be raised, and given to no command.
+    soft = min(number, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    await run_command("true", cwd="/", env=ENV)
+    before = descriptors()
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.close(writing)
+    gate = Path(sys.argv[3])
+    os.mkfifo(gate)
+
+    async def one() -> tuple[int, str]:
+        # Opening a named pipe for reading waits for its writer.
+        result = await run_command(f"echo $$ >>{gate}.started; cat <{gate}; ulimit -Sn", cwd="/", env=ENV)
+        return result.exit_code, result.output.strip()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one()) for _ in range(number)]
+        started = Path(f"{gate}.started")
+        while not started.exists() or started.read_text().count("\n") < number:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        opened = os.open(gate, os.O_WRONLY)
+        os.close(opened)
+    outcomes = {task.result() for task in tasks}
+    return {"memory": peak(), "leaked": descriptors() - before, "outcomes": sorted(outcomes), "soft": soft}
+
+
+async def orphan(gate: str) -> dict[str, object]:
+    """Start a command with children that no terminal signal ends, and die by SIGKILL while it runs."""
+    line = f"trap '' TERM HUP INT; sleep 1000 & echo $$ $! >{gate}; sleep 1000; sleep 1000"
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            if Path(gate).exists() and Path(gate).read_text().count("\n"):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_command(line, cwd="/", env=ENV))
+        group.create_task(watch())
+    return {}
+
+
+if __name__ == "__main__":
+    what = {"flood": flood, "many": many, "orphan": orphan}[sys.argv[1]]
+    sys.stdout.write(json.dumps(asyncio.run(what(sys.argv[2]))) + "\n")
