@@ -8,8 +8,6 @@ published, ``history`` reads runs, ``subscription`` follows topics.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -23,7 +21,6 @@ from hive_bus.event import Draft, Event
 from hive_bus.guards import Guard, guard_of
 from hive_bus.ids import Ids
 from hive_bus.lease import TTL, ProcessLease
-from hive_bus.lease import ProcessLease
 from hive_bus.record import Record
 from hive_bus.subscription import FROM_NOW, Start, read, subscribe
 from hive_bus.tail import Tail
@@ -251,17 +248,6 @@ class Bus:
             if self._lease is None or not self._lease.usable:
                 self._lease = ProcessLease(self.store.leases, owner=self.source, ttl=self.lease_seconds)
                 await self._lease.open()
-                self._tasks.create_task(self._lease.run(), name="hive-bus lease")
-            return self._lease
-
-    async def open_lease(self) -> ProcessLease:
-        """The process's lease, opened at the first call and renewed while the bus is open; a new one when that was lost."""
-        async with self._opening_lease:
-            if self._lease is None or not self._lease.usable:
-                if self._services is None:
-                    raise BusClosed(what="lease", reason="the bus is closed")
-                owner = f"{self.source}@{socket.gethostname()}:{os.getpid()}"
-                self._lease = await ProcessLease(self.store.leases, owner=owner).open()
                 self._tasks.create_task(_renewed(self._lease), name="hive-bus lease")
             return self._lease
 
@@ -270,8 +256,6 @@ class Bus:
         services, self._services = self._services, None
         if services is None:
             return
-        if self._lease is not None:
-            await self._lease.close()
         try:
             if self._lease is not None:
                 await self._lease.close()
@@ -291,15 +275,18 @@ class Bus:
     ) -> None:
         await self.close()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin to serve; ``open_bus`` has done so."""
         if self._services is None:
+            serving = asyncio.Event()
             # The bus owns this one task and ends it in `close`; everything else lives in its task group.
-            self._services = asyncio.get_running_loop().create_task(self._serve(), name="hive-bus")
+            self._services = asyncio.get_running_loop().create_task(self._serve(serving), name="hive-bus")
+            await serving.wait()
 
-    async def _serve(self) -> None:
+    async def _serve(self, serving: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as services:
             self._tasks = services
+            serving.set()
             services.create_task(self.writer.run(), name="hive-bus writer")
             services.create_task(self.tail.run(), name="hive-bus tail")
 
@@ -343,15 +330,16 @@ class Opening:
             raise
         source = self._source if self._source is not None else _program()
         bus = Bus(store, epoch=meta.epoch, head=head, source=source, ids=self._ids or Ids())
-        bus.start()
+        await bus.start()
         return bus
 
 
 def open_bus(
     url: str | None = None, *, source: str | None = None, ids: Ids | None = None, store: Store | None = None
 ) -> Opening:
-    """Open the bus: ``async with open_bus(url) as bus``, or ``bus = await open_bus(url)`` and ``await bus.close()``.
+    """Open the bus at an address.
 
+    ``async with open_bus(url) as bus: ...``, or ``bus = await open_bus(url)`` and in the end ``await bus.close()``.
     ``url`` is ``sqlite:///path``; without one ``HIVE_DB``, else ``db:`` of the nearest ``hive.yaml``
     upwards, else ``./.hive/hive.db``. ``source`` names this program in what it publishes
     (default: the program's name). ``ids`` and ``store`` replace the source of ids and the open

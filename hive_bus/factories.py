@@ -130,9 +130,8 @@ def create_agent_event(
     **fields: Any,
 ) -> Draft:
     """Draft an event about an agent, which is the ``source_agent`` unless ``name`` says another."""
-    return _draft(
-        "agent", None, event_type, source_agent, correlation_id, causation_id, {"name": source_agent} | fields
-    )
+    wishes = _Wishes(source_agent, correlation_id, causation_id)
+    return _draft("agent", event_type, wishes, {"name": source_agent} | fields)
 
 
 def create_system_event(
