@@ -15,11 +15,13 @@ from hive_core_db.engine import system_now
 from hive_core_db.revision import APPLICATION_ID, HEAD, REVISIONS
 from hive_core_db.sqlite.connection import (
     BUSY_TIMEOUT,
-    check as check_schema,
     connect,
     first_epoch,
     revision_of,
     translate,
+)
+from hive_core_db.sqlite.connection import (
+    check as check_schema,
 )
 from hive_core_db.url import SqliteUrl, parse
 from hive_errors.store import SchemaTooNew, StoreUnavailable
