@@ -21,7 +21,7 @@ STEP_FIELDS = ("output", "exit_code", "status", "json")
 RUN_FIELDS = ("id", "goal", "name")
 STATUSES: tuple[str, ...] = get_args(StepStatus)
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NAME = re.compile(r"[\w-]+")
 _INDEX = re.compile(r"\[\s*(-?[0-9]{1,9})\s*\]")
 _QUOTED = re.compile(r"""\[\s*(?:'([^']*)'|"([^"]*)")\s*\]""")
 _ROOTS = ("steps", "run", "env")

@@ -19,6 +19,8 @@ _ARITHMETIC: Final = "(("
 _COMMENT: Final = "#"
 _SUBSTITUTION: Final = "$("
 _GROUP: Final = "("
+_PARAMETER: Final = "${"
+_QUOTED_PARAMETER: Final = '"${'
 _WORD_START = frozenset(" \t\n;&|()<>")
 _HERE = re.compile(r"<<(-?)[ \t]*((?:'[^'\n]+'|\"[^\"\n]+\"|\\.|[A-Za-z0-9_.+-])+)")
 
@@ -28,6 +30,8 @@ _REASONS = {
     _BACKTICK: "stands inside backticks, which the value could close",
     _ARITHMETIC: "stands inside (( )), where the value could run as a command",
     _COMMENT: "stands in a comment, which a value of two lines would leave",
+    _PARAMETER: "stands inside ${ }, where shells quote differently",
+    _QUOTED_PARAMETER: "stands inside ${ }, where shells quote differently",
 }
 UNQUOTED = "take the quotes away: the value is quoted for the shell already"
 BY_VARIABLE = "set it under the step's env and use the variable"
@@ -90,7 +94,7 @@ class ShellPosition:
             return self._closing(_BACKTICK, char, at)
         if top == _DOUBLE and char == _DOUBLE:
             return self._closing(_DOUBLE, char, at)
-        if top in (_DOUBLE, _ARITHMETIC):
+        if top in (_DOUBLE, _ARITHMETIC, _PARAMETER, _QUOTED_PARAMETER):
             return self._substitution(text, at, inside=top)
         return self._word(text, at)
 
@@ -104,7 +108,7 @@ class ShellPosition:
         return self._passed(char, at + 1)
 
     def _substitution(self, text: str, at: int, *, inside: str) -> int:
-        """What still means something inside double quotes and arithmetic."""
+        """What still means something inside double quotes, arithmetic and ``${ }``."""
         char = text[at]
         if text.startswith("$((", at):
             self._stack += [_ARITHMETIC, _ARITHMETIC]
@@ -112,11 +116,17 @@ class ShellPosition:
         if text.startswith("$(", at):
             self._stack.append(_SUBSTITUTION)
             return self._passed("(", at + 2)
-        if char == _BACKTICK or (inside == _ARITHMETIC and char == _DOUBLE):
+        if text.startswith("${", at):
+            self._stack.append(_PARAMETER if inside == _PARAMETER else _QUOTED_PARAMETER)
+            return self._passed("{", at + 2)
+        if inside == _QUOTED_PARAMETER and char in (_SINGLE, _DOUBLE):
+            # "${x:-'}" is whole for dash and an open quote for bash.
+            self._lost = 'stands behind a quote inside "${ }", which shells read differently'
+        elif char == _BACKTICK or (char == _DOUBLE and inside != _DOUBLE) or (char == _SINGLE and inside == _PARAMETER):
             self._stack.append(char)
-        elif inside == _ARITHMETIC and char == "(":
+        elif char == "(" and inside == _ARITHMETIC:
             self._stack.append(_ARITHMETIC)
-        elif inside == _ARITHMETIC and char == ")":
+        elif (char == ")" and inside == _ARITHMETIC) or (char == "}" and inside in (_PARAMETER, _QUOTED_PARAMETER)):
             self._stack.pop()
         return self._passed(char, at + 1)
 
@@ -134,6 +144,8 @@ class ShellPosition:
             return self._passed("(", at + 2)
         elif char == "(":
             self._stack.append(_SUBSTITUTION if self._last == "$" else _GROUP)
+        elif char == "{" and self._last == "$":
+            self._stack.append(_PARAMETER)
         elif char == ")" and self._stack:
             self._stack.pop()
         elif text.startswith("<<", at):
