@@ -125,7 +125,7 @@ class BrainHost(Generic[State]):
             request = AppendRequest(
                 epoch=self.bus.writer.epoch,
                 events=decided.events,
-                owner=_owner(partition),
+                owner=partition.owner,
                 work=work_changes(decided.bodies),
             )
         pending.append((session, request, self.bus.writer.submit(request)))
@@ -189,7 +189,7 @@ class BrainHost(Generic[State]):
             retry_in=None,
             error=error,
         )
-        return AppendRequest(epoch=self.bus.writer.epoch, events=(event,), owner=_owner(partition), parks=(park,))
+        return AppendRequest(epoch=self.bus.writer.epoch, events=(event,), owner=partition.owner, parks=(park,))
 
     async def retry_parked(self) -> None:
         """Take up keys that somebody unparked: everything of the key from where it failed, then it flows again."""
@@ -205,7 +205,7 @@ class BrainHost(Generic[State]):
             if not session.parked:
                 unpark = AppendRequest(
                     epoch=self.bus.writer.epoch,
-                    owner=_owner(partition),
+                    owner=partition.owner,
                     parks=(UnparkKey(group=self.group, key=row.key),),
                 )
                 await self.bus.submit(unpark)
@@ -242,7 +242,7 @@ class BrainHost(Generic[State]):
             events=tuple(decided),
             bodies=tuple(bodies),
             inputs=len(events),
-            owner=_owner(partition),
+            owner=partition.owner,
             quiet={correlation_id: session.seen},
             state=state,
         )
@@ -297,8 +297,5 @@ def _provisional(event: NewEvent) -> Record:
         recorded_at=0,
     )
 
-
-def _owner(partition: Owned) -> tuple[str, int, str, int]:
-    return partition.group, partition.number, partition.lease_id, partition.fence
 
 
