@@ -135,7 +135,11 @@ def _validated(
         workflow = WorkflowFile.model_validate(data).normalised()
         steps = workflow.steps
     except ValidationError as error:
-        problems = [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        # pydantic counts the good items of a list: "too short" is only ours when nothing was written.
+        problems = [
+            _problem(dict(detail)) for detail in details if detail["type"] != "too_short" or not detail["input"]
+        ]
         steps = _readable_steps(data)
     problems += [
         problem
@@ -234,8 +238,8 @@ def _worded(kind: str, context: dict[str, Any], detail: dict[str, Any], path: Fi
             return f"must be at least {context['ge']}", ""
         case "less_than_equal":
             return f"must be at most {context['le']}", ""
-        case "string_too_long":
-            return f"must be at most {context['max_length']} characters", ""
+        case "string_too_long" | "too_long":
+            return f"must be at most {context['max_length']} {'characters' if path == ('name',) else 'items'}", ""
         case "tuple_type":
             return "must be a list", "begin each item with `- `" if len(path) == 1 else ""
         case "dict_type" | "model_type" | "model_attributes_type":
