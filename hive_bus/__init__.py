@@ -1,0 +1,99 @@
+"""The persistent event bus: publish, subscribe, trace and replay, with or without agents.
+
+The public door of floor 3. Names are loaded when first used, so that importing the
+package costs next to nothing; the database's packages are loaded by opening one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from hive_bus.blocking import EventBus, get_event_bus
+    from hive_bus.brain import Brain, Input
+    from hive_bus.bus import Bus, open_bus
+    from hive_bus.config import Settings, load_settings, tune_process
+    from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
+    from hive_bus.event import Draft, Event, RawEvent
+    from hive_bus.factories import (
+        AgentEventType,
+        SystemEventType,
+        TaskEventType,
+        WorkflowEventType,
+        create_agent_event,
+        create_system_event,
+        create_task_event,
+        create_workflow_event,
+    )
+    from hive_bus.history import Trace, TraceNode
+    from hive_bus.record import Record
+    from hive_bus.subscription import FROM_BEGINNING, FROM_NOW
+    from hive_bus.upcasting import upcaster
+
+__all__ = [
+    "FROM_BEGINNING",
+    "FROM_NOW",
+    "AgentEventType",
+    "Brain",
+    "Bus",
+    "Draft",
+    "EffectClass",
+    "Event",
+    "EventBus",
+    "Failure",
+    "Input",
+    "Intent",
+    "RawEvent",
+    "Record",
+    "Settings",
+    "SystemEventType",
+    "TaskEventType",
+    "Trace",
+    "TraceNode",
+    "WorkPolicy",
+    "WorkflowEventType",
+    "create_agent_event",
+    "create_system_event",
+    "create_task_event",
+    "create_workflow_event",
+    "get_event_bus",
+    "load_settings",
+    "open_bus",
+    "tune_process",
+    "upcaster",
+]
+
+_HOMES: Final[dict[str, str]] = {
+    name: module
+    for module, names in {
+        "blocking": "EventBus get_event_bus",
+        "brain": "Brain Input",
+        "bus": "Bus open_bus",
+        "config": "Settings load_settings tune_process",
+        "effects": "EffectClass Failure Intent WorkPolicy",
+        "event": "Draft Event RawEvent",
+        "factories": (
+            "AgentEventType SystemEventType TaskEventType WorkflowEventType "
+            "create_agent_event create_system_event create_task_event create_workflow_event"
+        ),
+        "history": "Trace TraceNode",
+        "record": "Record",
+        "subscription": "FROM_BEGINNING FROM_NOW",
+        "upcasting": "upcaster",
+    }.items()
+    for name in names.split()
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _HOMES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

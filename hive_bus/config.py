@@ -1,19 +1,121 @@
-"""Settings: which database, by flag, environment, file or default; and the tuning of a process."""
+"""Settings: flags over environment over ``hive.yaml`` over defaults; and the tuning of a process.
+
+The one table of keys is ``Settings``; docs/settings.md is printed from it.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
+from urllib.parse import quote
 
-DEFAULT_FILE: Final = ".hive/hive.db"
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hive_errors import SettingInvalid
+
+PREFIX: Final = "HIVE_"
+FILE: Final = "hive.yaml"
+DEFAULT_DATABASE: Final = ".hive/hive.db"
+
+
+class Settings(BaseModel):
+    """What can be set, for a process. Each key is ``HIVE_<KEY>`` in the environment and ``<key>:`` in ``hive.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    db: str = Field(
+        default="",
+        description="The database's address: `sqlite:///path` or a path. In `hive.yaml` relative to that file.",
+        json_schema_extra={
+            "unit": "address",
+            "default": f"`./{DEFAULT_DATABASE}`",
+            "why": "to share one log between projects or processes",
+        },
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        description="The least important lines of the hive's own log that are written.",
+        json_schema_extra={"unit": "level", "why": "DEBUG to follow a single message, WARNING for silence"},
+    )
+    log_json: bool = Field(
+        default=False,
+        description="Log lines as JSON objects instead of text.",
+        json_schema_extra={"unit": "true or false", "why": "when a program reads the log"},
+    )
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Settings:
+    """The settings of this process: ``flags`` that are not None, then the environment, then the nearest file upwards.
+
+    Raises :class:`SettingInvalid`, which names the key and where its value came from. Keys of
+    ``hive.yaml`` that are not in the table belong to other floors and are left alone.
+    """
+    environment = os.environ if environment is None else environment
+    directory = Path.cwd() if directory is None else directory
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    file = nearest_file(directory)
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        (str(file), _from_file(file)),
+        ("the environment", _from_environment(environment)),
+        ("a flag", {key: value for key, value in (flags or {}).items() if value is not None}),
+    ]
+    for origin, layer in layers:
+        for key, value in layer.items():
+            values[key], origins[key] = value, origin
+    if not values.get("db"):
+        values["db"] = _address(directory / DEFAULT_DATABASE)
+    try:
+        return Settings(**values)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        key = str(first["loc"][0])
+        raise SettingInvalid(
+            key=key, value=ascii(first["input"])[:80], origin=origins.get(key, "the default"), reason=first["msg"]
+        ) from problem
 
 
 def default_url() -> str:
     """The database's address: ``HIVE_DB``, else ``db:`` of the nearest ``hive.yaml`` upwards, else ``./.hive/hive.db``."""
-    return os.environ.get("HIVE_DB") or f"sqlite:///{Path.cwd() / DEFAULT_FILE}"
+    return os.environ.get(f"{PREFIX}DB") or load_settings().db
+
+
+def nearest_file(directory: Path) -> Path | None:
+    """The nearest ``hive.yaml`` from ``directory`` upwards."""
+    for folder in (directory, *directory.parents):
+        if (folder / FILE).is_file():
+            return folder / FILE
+    return None
+
+
+def settings_page() -> str:
+    """docs/settings.md: the table of keys."""
+    lines = [
+        "# Settings",
+        "",
+        "A flag wins over the environment, the environment over the nearest `hive.yaml` upwards, that over the default.",
+        "Secrets are no settings: they come from the environment only. This page is printed from the settings model:",
+        "`python -m hive_bus.config > docs/settings.md`.",
+        "",
+        "| key in `hive.yaml` | environment | value | default | what it is | set it |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key, field in Settings.model_fields.items():
+        facts = field.json_schema_extra
+        assert isinstance(facts, dict)
+        shown = facts.get("default", f"`{str(field.default).lower() if field.annotation is bool else field.default}`")
+        variable = f"{PREFIX}{key.upper()}"
+        lines.append(f"| `{key}` | `{variable}` | {facts['unit']} | {shown} | {field.description} | {facts['why']} |")
+    return "\n".join(lines) + "\n"
 
 
 def tune_process() -> None:
@@ -27,3 +129,48 @@ def tune_process() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, *gc.get_threshold()[1:])
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    named = {key: environment.get(f"{PREFIX}{key.upper()}", "") for key in Settings.model_fields}
+    return {key: value for key, value in named.items() if value}
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    # Loaded only where there is such a file: the parser is slow to import.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except (YAMLError, OSError, UnicodeDecodeError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise SettingInvalid(key="(file)", value=FILE, origin=str(file), reason=reason) from problem
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingInvalid(
+            key="(file)", value=ascii(content)[:80], origin=str(file), reason="it must hold keys and values"
+        )
+    known = {key: content[key] for key in Settings.model_fields if content.get(key) is not None}
+    if isinstance(known.get("db"), str):
+        known["db"] = _relative_to(file.parent, known["db"])
+    return known
+
+
+def _relative_to(folder: Path, db: str) -> str:
+    """A relative path in a file means one beside that file, wherever the program was started."""
+    path = db.removeprefix("sqlite:///")
+    if "://" in path or Path(path).is_absolute() or path.startswith("~"):
+        return db
+    return f"sqlite:///{quote(str(folder))}/{path}" if path != db else _address(folder / path)
+
+
+def _address(path: Path) -> str:
+    return f"sqlite:///{quote(str(path))}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_page())

@@ -216,3 +216,17 @@ class GroupTaken(BusError):
     hint = "open another bus for a second member, or give the other subscription a name of its own"
 
     group: str
+
+
+@dataclass(eq=False, kw_only=True)
+class SettingInvalid(BusError):
+    """A setting has a value that it cannot have."""
+
+    code = "HIVE-BUS-016"
+    sentence = "setting {key} = {value} from {origin} is invalid: {reason}"
+    hint = "mend it there; docs/settings.md lists every key with its values"
+
+    key: str
+    value: str
+    origin: str
+    reason: str
