@@ -318,7 +318,8 @@ class HandRunner:
 
     def _touch(self, claimed: Claimed) -> None:
         touch = WorkTouch(work_id=claimed.item.work_id, fence=claimed.fence)
-        self.bus.writer.submit(AppendRequest(epoch=self.bus.writer.epoch, work=(touch,)))
+        # Nobody waits for it: a touch that is refused belongs to work that somebody else has by now.
+        _ = self.bus.writer.submit(AppendRequest(epoch=self.bus.writer.epoch, work=(touch,)))
 
     async def _cancel_asked(self, lease: ProcessLease) -> None:
         """Stop what somebody asked to end."""

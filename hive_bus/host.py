@@ -16,7 +16,8 @@ from typing import Generic
 from hive_bus.brain import Brain, State
 from hive_bus.bus import Bus
 from hive_bus.envelope import encode_event, work_changes
-from hive_bus.events.system import KeyParked
+from hive_bus.event import Event
+from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups import GroupMember, Owned
 from hive_bus.record import Record
 from hive_bus.session import SAME_APPEND, Ahead, Folder, Session, decided_by, fold_topic, key_of, load
@@ -55,6 +56,7 @@ class BrainHost(Generic[State]):
         self._sessions: dict[str, Session[State]] = {}
         self._owned: dict[int, Owned] = {}
         self._folds: dict[str, bool] = {}
+        self._discarded: set[int] = set()
         self.member = GroupMember(
             bus,
             group=self.group,
@@ -62,6 +64,7 @@ class BrainHost(Generic[State]):
             key=lambda record: key_of(brain, record),
             consumer=self,
             partitions=partitions,
+            commands=self,
         )
 
     async def run(self) -> None:
@@ -76,6 +79,7 @@ class BrainHost(Generic[State]):
         """A partition is ours: whatever was remembered of it is stale."""
         self._forget(partition.number)
         self._owned[partition.number] = partition
+        self._discarded |= await discarded(self.bus, self.group)
         for row in await self.bus.store.checkpoints.parked(self.group, partition=partition.number):
             self._sessions[row.key] = Session(row.key, self.brain.initial(), partition.number, parked=True)
 
@@ -148,7 +152,7 @@ class BrainHost(Generic[State]):
             if record.version == 1 and record.topic == self.brain.opens:
                 session = Session(key, self.brain.initial())
             else:
-                session = await load(self._folder, self.bus.store.log, key, upto=record.position - 1)
+                session = await self._load(key, record.position - 1)
             session.partition = partition.number
             self._sessions[key] = session
         session.seen = max(session.seen, record.position)
@@ -191,31 +195,46 @@ class BrainHost(Generic[State]):
         )
         return AppendRequest(epoch=self.bus.writer.epoch, events=(event,), owner=partition.owner, parks=(park,))
 
-    async def retry_parked(self) -> None:
-        """Take up keys that somebody unparked: everything of the key from where it failed, then it flows again."""
-        now = self.bus.now()
-        for row in await self.bus.store.checkpoints.parked(self.group):
-            partition = self._owned.get(row.partition)
-            if partition is None or row.next_try is None or row.next_try > now:
+    # Orders: a person mended the code and takes a parked key up again, or discards what it failed on.
+
+    command_topics: tuple[str, ...] = (KeyUnparked.TOPIC, EventDiscarded.TOPIC)
+
+    def command_key(self, record: Record) -> str | None:
+        """The key that an order is about, if it is for this brain."""
+        event = record.event
+        if isinstance(event, KeyUnparked | EventDiscarded) and event.group == self.group:
+            return event.key
+        return None
+
+    async def command(self, partition: Owned, record: Record) -> None:
+        """Take a parked key up: everything of it from where it failed, then it flows again."""
+        event = record.event
+        if isinstance(event, EventDiscarded):
+            self._discarded.add(event.position)
+        key = self.command_key(record)
+        for row in await self.bus.store.checkpoints.parked(self.group, partition=partition.number):
+            if row.key != key:
                 continue
-            session = await load(self._folder, self.bus.store.log, row.key, upto=row.from_position - 1)
+            session = await self._load(key, row.from_position - 1)
             session.partition = partition.number
-            self._sessions[row.key] = session
+            self._sessions[key] = session
             await self._catch_up(partition, session)
             if not session.parked:
-                unpark = AppendRequest(
-                    epoch=self.bus.writer.epoch,
-                    owner=partition.owner,
-                    parks=(UnparkKey(group=self.group, key=row.key),),
-                )
-                await self.bus.submit(unpark)
+                unpark = (UnparkKey(group=self.group, key=key),)
+                request = AppendRequest(epoch=self.bus.writer.epoch, owner=partition.owner, parks=unpark)
+                await surely(self.bus, request)
+
+    async def _load(self, key: str, upto: int) -> Session[State]:
+        return await load(self._folder, self.bus.store.log, key, upto=upto, leave_out=self._discarded)
 
     async def _catch_up(self, partition: Owned, session: Session[State]) -> None:
         pending: list[Pending[State]] = []
         async for record in self.bus.read(*self.brain.folds, after=session.handled):
             if key_of(self.brain, record) != session.key or decided_by(self.brain, record):
                 continue
-            if record.position > session.handled and not session.parked:
+            if record.position in self._discarded:
+                session.handled = record.position
+            elif record.position > session.handled and not session.parked:
                 self._step(partition, session, record, pending)
         await self._settle(partition, pending)
 
@@ -232,7 +251,8 @@ class BrainHost(Generic[State]):
         partition = self._owned.get(session.partition)
         if partition is None or self.brain.keyed_by != "correlation":
             return None
-        state, decided, bodies = session.state, list(events), []
+        state, decided = session.state, list(events)
+        bodies: list[Event] = []
         for index, event in enumerate(events):
             if self._folds_topic(event.topic):
                 state, more = self._folder.handle(state, _provisional(event), SAME_APPEND - index)
@@ -275,6 +295,16 @@ class BrainHost(Generic[State]):
         return known
 
 
+async def discarded(bus: Bus, group: str) -> set[int]:
+    """Positions that were discarded for a group: a rebuild leaves them out."""
+    found = set()
+    async for record in bus.read(EventDiscarded.TOPIC):
+        event = record.event
+        if isinstance(event, EventDiscarded) and event.group == group:
+            found.add(event.position)
+    return found
+
+
 def _provisional(event: NewEvent) -> Record:
     """A new event as a record without coordinates, which no brain sees anyway."""
     return Record(
@@ -296,6 +326,3 @@ def _provisional(event: NewEvent) -> Record:
         occurred_at=event.occurred_at or 0,
         recorded_at=0,
     )
-
-
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -187,15 +187,18 @@ def _input_of_new(new: NewEvent, body: Event) -> Input:
     )
 
 
-async def load(folder: Folder[State], log: EventLog, key: str, *, upto: int) -> Session[State]:
+async def load(
+    folder: Folder[State], log: EventLog, key: str, *, upto: int, leave_out: Collection[int] = ()
+) -> Session[State]:
     """Rebuild a key as it was when every input up to ``upto``, or to the cause of its last own decision, was handled.
 
     Two reads of one index, inputs and own decisions, are merged: constant memory, for a
-    key's decisions lie in the order of their causes.
+    key's decisions lie in the order of their causes. ``leave_out`` are inputs that were discarded.
     """
     session: Session[State] = Session(key, folder.brain.initial())
     async for step in walk(folder.brain, log, key, upto=upto):
-        session.state = folder.fold(session.state, step.cause)
+        if step.cause.position not in leave_out:
+            session.state = folder.fold(session.state, step.cause)
         for decision in step.decisions:
             session.state = folder.fold(session.state, decision)
         session.handled = step.cause.position
