@@ -54,8 +54,8 @@ class WorkflowResumeRequested(Fact, topic="workflow.resume_requested"):
 class WorkflowForked(Fact, topic="workflow.forked"):
     """A branch begins: it shares the history of ``parent`` up to ``position``."""
 
-    parent: str
-    position: int
+    parent: str = ""
+    position: int = 0
 
 
 class WorkflowStarted(Fact, topic="workflow.started"):
