@@ -62,13 +62,17 @@ class WorkPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt, or the whole effect, failed. ``retry_after`` is seconds, None leaves it to the policy."""
+    """Why an attempt, or the whole effect, failed.
+
+    ``retry_after`` is seconds, None leaves it to the policy; ``cost`` is what it cost all the same, in dollars.
+    """
 
     reason: str
     kind: str = "error"
     retryable: bool = False
     retry_after: float | None = None
     partial: str | None = None
+    cost: str | None = None
 
 
 class Started(Event):
@@ -85,6 +89,7 @@ class AttemptFailed(Event):
     reason: str
     kind: str = "error"
     retry_in: float | None = None
+    cost: str | None = None
 
 
 class Failed(Event):
@@ -93,6 +98,7 @@ class Failed(Event):
     reason: str
     kind: str = "error"
     attempts: int = 0
+    cost: str | None = None
 
 
 class Cancelled(Event):
@@ -161,11 +167,12 @@ class Intent(Event):
     def attempt_failed(self, failure: Failure, *, attempt: int, retry_in: float | None) -> Event:
         """What is appended when an attempt failed and another will follow."""
         cls = lifecycle(self.family(), "attempt_failed")
-        return cls(attempt=attempt, reason=failure.reason, kind=failure.kind, retry_in=retry_in)
+        return cls(attempt=attempt, reason=failure.reason, kind=failure.kind, retry_in=retry_in, cost=failure.cost)
 
     def failed(self, failure: Failure, *, attempts: int) -> Event:
         """The end without a result."""
-        return lifecycle(self.family(), "failed")(reason=failure.reason, kind=failure.kind, attempts=attempts)
+        cls = lifecycle(self.family(), "failed")
+        return cls(reason=failure.reason, kind=failure.kind, attempts=attempts, cost=failure.cost)
 
     def cancelled(self, reason: str) -> Event:
         """The end that was asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,8 @@ class ModelHand(Hand):
         model = self._models.get(intent.model)
         if model is None:
             try:
-                model = self._models[intent.model] = self._open(intent.model)
+                # Off the loop: a provider's client takes a second to import.
+                model = self._models[intent.model] = await asyncio.to_thread(self._open, intent.model)
             except Exception as problem:  # noqa: BLE001 - a model that cannot be opened is this call's failure, with the reason
                 return Failure(reason=str(problem), kind="model_unavailable")
         outcome = await model.respond(request)
@@ -123,4 +125,5 @@ def _failed(failure: ModelFailure) -> Failure:
         retryable=failure.retryable,
         retry_after=failure.retry_after,
         partial=failure.partial,
+        cost=None if failure.charge is None else failure.charge.amount,
     )
