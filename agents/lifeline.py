@@ -31,7 +31,7 @@ while read -r sign group; do
     -) case $groups in *" $group "*) groups="${groups%%" $group "*} ${groups#*" $group "}" ;; esac ;;
   esac
 done
-for group in $groups; do kill -KILL -- "-$group"; done 2>/dev/null
+for group in $groups; do kill -s KILL -- "-$group"; done 2>/dev/null
 """
 
 STARTER: Final = 'echo "+ $$" >&0; [ -z "$1" ] || ulimit -Sn "$1"; shift; exec "$@" </dev/null'

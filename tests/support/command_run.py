@@ -44,41 +44,47 @@ async def many(count: str) -> dict[str, object]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     await run_command("true", cwd="/", env=ENV)
     before = descriptors()
-    reading, writing = os.pipe()
-    os.close(reading)
-    os.close(writing)
-    gate = Path(sys.argv[3])
+    gate, started = Path(sys.argv[3]), Path(f"{sys.argv[3]}.started")
     os.mkfifo(gate)
+    os.mkfifo(started)
+    # For reading and writing: a named pipe with no writer would be at its end.
+    told = os.open(started, os.O_RDWR | os.O_NONBLOCK)
+    count_down = asyncio.Semaphore(0)
+
+    def seen() -> None:
+        for _ in os.read(told, 65536):
+            count_down.release()
+
+    asyncio.get_running_loop().add_reader(told, seen)
 
     async def one() -> tuple[int, str]:
         # Opening a named pipe for reading waits for its writer.
-        result = await run_command(f"echo $$ >>{gate}.started; cat <{gate}; ulimit -Sn", cwd="/", env=ENV)
+        result = await run_command(f"printf x >{started}; read _ <{gate}; ulimit -Sn", cwd="/", env=ENV)
         return result.exit_code, result.output.strip()
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one()) for _ in range(number)]
-        started = Path(f"{gate}.started")
-        while not started.exists() or started.read_text().count("\n") < number:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        opened = os.open(gate, os.O_WRONLY)
-        os.close(opened)
+        for _ in range(number):
+            await count_down.acquire()
+        # A line for each: one that has not opened the gate yet finds its own there.
+        opened = os.open(gate, os.O_RDWR)
+        os.write(opened, b"\n" * number)
+    asyncio.get_running_loop().remove_reader(told)
+    os.close(told)
+    os.close(opened)
     outcomes = {task.result() for task in tasks}
     return {"memory": peak(), "leaked": descriptors() - before, "outcomes": sorted(outcomes), "soft": soft}
 
 
-async def orphan(gate: str) -> dict[str, object]:
+async def orphan(pids: str) -> dict[str, object]:
     """Start a command with children that no terminal signal ends, and die by SIGKILL while it runs."""
-    line = f"trap '' TERM HUP INT; sleep 1000 & echo $$ $! >{gate}; sleep 1000; sleep 1000"
-
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(0.01)
-            if Path(gate).exists() and Path(gate).read_text().count("\n"):
-                os.kill(os.getpid(), signal.SIGKILL)
-
+    told = f"{pids}.told"
+    os.mkfifo(told)
+    line = f"trap '' TERM HUP INT; sleep 1000 & echo $$ $! >{pids}; echo >{told}; sleep 1000; sleep 1000"
     async with asyncio.TaskGroup() as group:
         group.create_task(run_command(line, cwd="/", env=ENV))
-        group.create_task(watch())
+        await asyncio.to_thread(Path(told).read_text)
+        os.kill(os.getpid(), signal.SIGKILL)
     return {}
 
 
