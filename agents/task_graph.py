@@ -19,6 +19,8 @@ from hive_errors import ExpressionError, Problem, TemplateError
 
 Path: TypeAlias = tuple[str | int, ...]
 
+_LONGEST_CIRCLE = 20
+
 
 def check_graph(
     steps: Sequence[Step],
@@ -103,6 +105,9 @@ def _cycles(steps: Sequence[Step]) -> Iterator[Problem]:
 
 
 def _arrows(cycle: tuple[str, ...]) -> str:
+    if len(cycle) > _LONGEST_CIRCLE:
+        between = len(cycle) - _LONGEST_CIRCLE
+        cycle = (*cycle[: _LONGEST_CIRCLE - 1], f"... and {between} more", cycle[-1])
     return " needs ".join(cycle)
 
 
