@@ -121,7 +121,7 @@ class Bus:
             event,
             stream=stream or correlation_id,
             correlation_id=correlation_id,
-            event_id=event_id or self.ids.event_id(self.store.now()),
+            event_id=event_id or (handler and handler.next_id()) or self.ids.event_id(self.store.now()),
             source=source or self.source,
             causation_id=causation_id,
             occurred_at=occurred_at,

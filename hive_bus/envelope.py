@@ -14,6 +14,7 @@ from typing import Any, Final
 from hive_bus.codec import digest, encode, encode_metadata
 from hive_bus.effects import CancelRequested, Intent
 from hive_bus.event import Draft, Event
+from hive_bus.ids import derived_event_id
 from hive_bus.record import Record
 from hive_core_db.records import NewEvent, WorkCancel, WorkChange, WorkInsert
 from hive_errors import BusClosed, InvalidTopic
@@ -125,11 +126,18 @@ class Collector:
     """
 
     bus: object = None
+    group: str = ""
     record: Record | None = None
     events: list[NewEvent] = field(default_factory=list)
     work: list[WorkChange] = field(default_factory=list)
     expected: dict[str, int] = field(default_factory=dict)
     closed: bool = False
+
+    def next_id(self) -> str | None:
+        """The id of the next event: the same again when its record is delivered again."""
+        if self.record is None:
+            return None
+        return derived_event_id(self.record.occurred_at, self.group, self.record.event_id, len(self.events))
 
     def add(self, event: NewEvent, item: Event | Draft | None = None) -> None:
         """Add an event, and the work that ``item`` (its body) asks for. Raises :class:`BusClosed` once closed."""
