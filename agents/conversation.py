@@ -1,0 +1,81 @@
+"""A conversation with a model, as a brain keeps it: which call is open, how far it is, its chained key.
+
+Owns how ``model.requested`` chains: the first carries system and tools, each its new
+messages only. It must not know what is talked about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hive_bus.brain import Input
+from hive_bus.effects import effect_key
+from hive_bus.event import Event
+from hive_bus.events.model import ModelCancelRequested, ModelRequested
+
+__all__ = ["Conversation", "ask", "heard"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """``turn`` is that of the last call, ``key`` its effect key, ``open`` its intent while it has not ended."""
+
+    name: str
+    role: str
+    model: str = ""
+    task_id: str = ""
+    try_number: int = 1
+    priority: int = 5
+    turn: int = 0
+    key: str = ""
+    open: str = ""
+    cancel_asked: bool = False
+
+    def cancel(self, reason: str = "the run is cancelled") -> tuple[Event, ...]:
+        """Ask the open call to end, once."""
+        if not self.open or self.cancel_asked:
+            return ()
+        return (ModelCancelRequested(intent_id=self.open, reason=reason),)
+
+
+def ask(
+    talk: Conversation,
+    prompt: str | list[dict[str, Any]],
+    *,
+    system: str = "",
+    tools: tuple[dict[str, Any], ...] = (),
+    max_tokens: int = 8192,
+) -> ModelRequested:
+    """The next call; ``system`` and ``tools`` count on the first turn alone."""
+    if talk.turn:
+        system, tools = "", ()
+    messages = ({"role": "user", "content": prompt},)
+    new = {"system": system, "tools": tools, "messages": messages, "params": {}, "max_tokens": max_tokens}
+    return ModelRequested(
+        conversation=talk.name,
+        turn=talk.turn + 1,
+        role=talk.role,
+        task_id=talk.task_id,
+        try_number=talk.try_number,
+        model=talk.model,
+        system=system,
+        messages=messages,
+        tools=tools,
+        max_tokens=max_tokens,
+        effect_key=effect_key("model", talk.model, new, previous=talk.key),
+        priority=talk.priority,
+    )
+
+
+def heard(talk: Conversation, record: Input) -> Conversation:
+    """The conversation after a call was made, asked to end, or has ended."""
+    match record.event:
+        case ModelRequested(conversation=name, turn=turn, effect_key=key) if name == talk.name:
+            return replace(talk, turn=turn, key=key, open=record.event_id, cancel_asked=False)
+        case ModelCancelRequested(intent_id=intent) if intent == talk.open:
+            return replace(talk, cancel_asked=True)
+        case _ if record.causation_id is not None and record.causation_id == talk.open:
+            return replace(talk, open="", cancel_asked=False)
+        case _:
+            return talk

@@ -1,0 +1,103 @@
+"""How events move a run: the queen's ``evolve``, one small function for each event.
+
+Owns what an event means for the state. It decides nothing: what follows from the
+state is ``queen``'s. An event that does not fit the state (a late result, another
+try's answer) leaves it as it is, for the log may hold what came too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from agents.run_fold_effects import EFFECT_STEPS
+from agents.run_fold_tasks import TASK_STEPS
+from agents.run_state import NOTHING, Fold, Run
+from hive_bus.brain import Input
+from hive_bus.event import Event
+from hive_bus.events import workflow
+
+__all__ = ["FOLDS", "fold"]
+
+
+def fold(run: Run, record: Input) -> Run:
+    """The run after an event."""
+    step = _STEPS.get(type(record.event))
+    return run if step is None else step(run, record.event, record)
+
+
+def _requested(run: Run, event: workflow.WorkflowRequested, record: Input) -> Run:
+    if run.phase != "new":
+        return run
+    definition = event.definition or {}
+    return replace(
+        run,
+        id=record.correlation_id,
+        phase="asked",
+        goal=event.goal or definition.get("goal") or "",
+        name=event.name or definition.get("name") or "",
+        workspace=event.workspace,
+        model=event.model,
+        tools=event.tools,
+        max_parallel=max(1, event.max_parallel),
+        approve=event.approve,
+        review=event.review,
+        definition=event.definition is not None,
+    )
+
+
+def _cancel_requested(run: Run, event: workflow.WorkflowCancelRequested, _record: Input) -> Run:
+    return run if run.phase == "ended" else replace(run, cancelling=True, reason=event.reason or "asked to stop")
+
+
+def _pause_requested(run: Run, _event: workflow.WorkflowPauseRequested, _record: Input) -> Run:
+    return replace(run, pause_wanted=True)
+
+
+def _resume_requested(run: Run, _event: workflow.WorkflowResumeRequested, _record: Input) -> Run:
+    return replace(run, pause_wanted=False)
+
+
+def _paused(run: Run, _event: workflow.WorkflowPaused, _record: Input) -> Run:
+    return replace(run, paused=True)
+
+
+def _resumed(run: Run, _event: workflow.WorkflowResumed, _record: Input) -> Run:
+    if run.phase != "ended":
+        return replace(run, paused=False)
+    return replace(run, phase="running", paused=False, pause_wanted=False, cancelling=False, reason="", finish=NOTHING)
+
+
+def _plan_requested(run: Run, event: workflow.WorkflowPlanRequested, _record: Input) -> Run:
+    return replace(run, phase="planning", plan_attempt=event.attempt, awaits_plan=True, plan=(), plan_error="")
+
+
+def _plan_generated(run: Run, event: workflow.WorkflowPlanGenerated, _record: Input) -> Run:
+    if not run.awaits_plan or event.attempt != run.plan_attempt:
+        return run
+    return replace(run, phase="planned", awaits_plan=False, plan=event.tasks, plan_error=event.error)
+
+
+def _ended(run: Run, _event: Any, _record: Input) -> Run:
+    return replace(run, phase="ended", plan=(), intents={})
+
+
+_STEPS: Final[Mapping[type[Event], Fold]] = {
+    workflow.WorkflowRequested: _requested,
+    workflow.WorkflowCancelRequested: _cancel_requested,
+    workflow.WorkflowPauseRequested: _pause_requested,
+    workflow.WorkflowResumeRequested: _resume_requested,
+    workflow.WorkflowPaused: _paused,
+    workflow.WorkflowResumed: _resumed,
+    workflow.WorkflowPlanRequested: _plan_requested,
+    workflow.WorkflowPlanGenerated: _plan_generated,
+    workflow.WorkflowCompleted: _ended,
+    workflow.WorkflowFailed: _ended,
+    workflow.WorkflowCancelled: _ended,
+    **TASK_STEPS,
+    **EFFECT_STEPS,
+}
+
+FOLDS: Final = tuple(cls.TOPIC for cls in _STEPS)
+"""The topics that move a run."""

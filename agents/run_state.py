@@ -1,0 +1,261 @@
+"""The state of a run, as the queen holds it: frozen values, copied on write.
+
+Owns what a run and its tasks are between two events, and the counters and lists
+that let the queen find what to do next without looking at every task: which tasks
+need a decision (``todo``), which wait for a free place (``queue``), how many hold
+one (``active``), how many have not ended (``open``). It must not know what events mean.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from agents.references import Scope, StepView
+from hive_bus.brain import Input
+
+__all__ = ["ENDED", "NOTHING", "Fold", "OpenIntent", "Phase", "Result", "Run", "RunPhase", "Task"]
+
+Phase = Literal[
+    "pending",  # something it needs has not ended
+    "skip",  # to be skipped, see ``reason``
+    "broken",  # to fail, see ``reason``
+    "ask",  # a person must be asked before it starts
+    "asking",  # a person is being asked
+    "queued",  # may start as soon as there is a place
+    "again",  # its next try may start; it kept its place
+    "ready",  # a hand has it, or will
+    "droning",  # a drone works on it
+    "overdue",  # its drone has taken too long
+    "stopping",  # its drone was asked to stop
+    "returned",  # the try is over: ``result``
+    "doubtful",  # a person is asked whether to run again what may have run
+    "rerun",  # the person said yes
+    "inspect",  # the drone is done and its changes are to be read
+    "inspecting",
+    "judge",  # the changes are known and a reviewer is to judge them
+    "judging",
+    "judged",  # the verdict is there: ``verdict``
+    "merging",  # approved, and being merged into the run's branch
+    "merged",  # the merge returned: ``merge``
+    "completed",
+    "failed",
+    "skipped",
+    "cancelled",
+]
+RunPhase = Literal["new", "asked", "planning", "planned", "running", "finishing", "finished", "ended"]
+
+ENDED: Final = frozenset({"completed", "failed", "skipped", "cancelled"})
+_TODO: Final = frozenset(
+    {"skip", "broken", "ask", "again", "overdue", "returned", "rerun", "inspect", "judge", "judged", "merged"}
+)
+_PLACED: Final = frozenset(
+    {"again", "ready", "droning", "overdue", "stopping", "returned", "inspect", "inspecting"}
+    | {"judge", "judging", "judged", "merging", "merged"}
+)
+_ELSEWHERE: Final = frozenset({"droning", "overdue", "stopping", "judging"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a try, or a step of the queen's own, ended."""
+
+    outcome: str = "completed"
+    output: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    data: Any = None
+    commit: str | None = None
+
+
+NOTHING: Final = Result()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task of the plan. ``spec`` is its normalised workflow step.
+
+    ``after`` are the tasks that may repair what it needs; ``waits`` counts what of both has
+    not ended. ``failures`` are the tries that failed by themselves, ``round`` counts reviews.
+    ``base`` is the commit the current try starts from (None: the run's tip), ``commit`` what its
+    drone left, ``origin`` where the first of the tries began that build on each other.
+    """
+
+    id: str
+    index: int
+    spec: dict[str, Any]
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    priority: int = 5
+    in_integration: bool = False
+    phase: Phase = "pending"
+    waits: int = 0
+    try_number: int = 1
+    failures: int = 0
+    round: int = 1
+    reason: str = ""
+    comments: tuple[str, ...] = ()
+    delay: float = 0.0
+    base: str | None = None
+    commit: str | None = None
+    origin: str | None = None
+    diff: str = ""
+    result: Result = NOTHING
+    merge: Result = NOTHING
+    verdict: str = ""
+    question: str = ""
+    timer: str = ""
+    timed_out: bool = False
+
+    @property
+    def kind(self) -> str:
+        """``run``, ``prompt`` or ``tool``."""
+        return "run" if self.spec.get("run") else "prompt" if self.spec.get("prompt") else "tool"
+
+    @property
+    def drone_id(self) -> str:
+        """The drone of the current try."""
+        return f"{self.id}.{self.try_number}"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, for now: a person may still ask for another try."""
+        return self.phase in ENDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenIntent:
+    """An intent of the queen that has not ended; ``kind`` is its family."""
+
+    kind: str
+    task_id: str = ""
+    what: str = ""
+    asked_to_end: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Everything the queen knows of a run.
+
+    ``views`` is what conditions and placeholders see, ``dependants`` who waits for a task,
+    ``repairers`` the prompt tasks that repair one. ``busy`` counts the tasks that somebody works
+    on without an intent of the queen's own. ``head`` is the tip of the run's branch.
+    """
+
+    id: str = ""
+    phase: RunPhase = "new"
+    goal: str = ""
+    name: str = ""
+    workspace: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
+    max_parallel: int = 8
+    approve: str = "ask"
+    review: bool = True
+    definition: bool = False
+    plan_attempt: int = 0
+    plan: tuple[dict[str, Any], ...] = ()
+    plan_error: str = ""
+    awaits_plan: bool = False
+    tasks: dict[str, Task] = field(default_factory=dict)
+    views: dict[str, StepView] = field(default_factory=dict)
+    dependants: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    repairers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    todo: tuple[str, ...] = ()
+    queue: tuple[tuple[int, int, str], ...] = ()
+    active: int = 0
+    open: int = 0
+    busy: int = 0
+    intents: dict[str, OpenIntent] = field(default_factory=dict)
+    answers: dict[str, bool] = field(default_factory=dict)
+    retries: tuple[tuple[str, str], ...] = ()
+    merging: bool = False
+    drones: bool = False
+    head: str | None = None
+    finish: Result = NOTHING
+    cancelling: bool = False
+    reason: str = ""
+    pause_wanted: bool = False
+    paused: bool = False
+
+    def put(self, task: Task, **changes: Any) -> Run:
+        """The run with this task, and every counter and list that depends on its phase."""
+        old = self.tasks.get(task.id)
+        tasks = self.tasks.copy()
+        tasks[task.id] = task
+        was = old.phase if old is not None else None
+        now = task.phase
+        if was == now:
+            return replace(self, tasks=tasks, **changes)
+        if was is None or was in ENDED:
+            changes["open"] = self.open + (now not in ENDED)
+        elif now in ENDED:
+            changes["open"] = self.open - 1
+        changes["active"] = self.active + (now in _PLACED) - (was in _PLACED)
+        changes["busy"] = self.busy + (now in _ELSEWHERE) - (was in _ELSEWHERE)
+        if was in _TODO and now not in _TODO:
+            changes["todo"] = tuple(name for name in self.todo if name != task.id)
+        elif now in _TODO and was not in _TODO:
+            changes["todo"] = (*self.todo, task.id)
+        if was == "queued":
+            changes["queue"] = tuple(place for place in self.queue if place[2] != task.id)
+        elif now == "queued":
+            waiting = list(self.queue)
+            insort(waiting, (task.priority, task.index, task.id))
+            changes["queue"] = tuple(waiting)
+        return replace(self, tasks=tasks, **changes)
+
+    def opened(self, intent_id: str, intent: OpenIntent) -> Run:
+        """The run with one more open intent."""
+        return replace(self, intents={**self.intents, intent_id: intent})
+
+    def closed(self, intent_id: str) -> Run:
+        """The run without an intent that has ended."""
+        return replace(self, intents={key: kept for key, kept in self.intents.items() if key != intent_id})
+
+    def repaired(self, task_id: str) -> bool:
+        """Whether a task that failed was repaired: a prompt step whose condition names it has completed."""
+        return any(self.tasks[name].phase == "completed" for name in self.repairers.get(task_id, ()))
+
+    def ancestors(self, task: Task) -> Mapping[str, None]:
+        """Everything a task needs, directly or through others, in a defined order."""
+        found: dict[str, None] = {}
+        waiting = list(reversed(task.needs))
+        while waiting:
+            need = waiting.pop()
+            if need not in found:
+                found[need] = None
+                waiting.extend(reversed(self.tasks[need].needs))
+        return found
+
+    def descendants(self, task: Task) -> Mapping[str, None]:
+        """Everything that waits for a task, directly or through others, in a defined order."""
+        found: dict[str, None] = {}
+        waiting = [task.id]
+        while waiting:
+            for name in self.dependants.get(waiting.pop(), ()):
+                if name not in found:
+                    found[name] = None
+                    waiting.append(name)
+        return found
+
+    @property
+    def scope(self) -> Scope:
+        """What placeholders may name."""
+        return Scope(run_id=self.id, goal=self.goal or None, name=self.name, steps=self.views)
+
+    @property
+    def in_git(self) -> bool:
+        """Whether drones work in git worktrees, so that there is something to merge."""
+        return bool(self.workspace.get("base"))
+
+    @property
+    def tip(self) -> str | None:
+        """The commit that the next try starts from: the tip of the run's branch, or where the run began."""
+        return self.head or self.workspace.get("base")
+
+
+Fold = Callable[[Run, Any, Input], Run]
+"""What an event does to a run: the run, the event's body, and its envelope."""
