@@ -106,8 +106,9 @@ class Writer:
         events = size = 0
         while queue:
             request = queue[0][0]
-            more_events = len(request.events) or 1
-            more_size = sum(len(event.payload) for event in request.events)
+            more_events, more_size = len(request.events) or 1, 0
+            for event in request.events:
+                more_size += len(event.payload)
             if batch and (events + more_events > BATCH_EVENTS or size + more_size > BATCH_BYTES):
                 break
             batch.append(queue.popleft())
