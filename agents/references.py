@@ -170,7 +170,7 @@ def look_up(reference: Reference, scope: Scope) -> Any:
             raise ReferenceFault(f"the step sets no variable {reference.name!r}", suggestion="add it to the step's env")
         return scope.env[reference.name]
     if reference.root == "run":
-        return {"id": scope.run_id, "goal": scope.goal, "name": scope.name}[reference.name]
+        return {"id": scope.run_id, "goal": scope.goal or None, "name": scope.name}[reference.name]
     view = scope.steps.get(reference.name)
     if view is None:
         raise ReferenceFault(f"there is no step {reference.name!r} to read from")

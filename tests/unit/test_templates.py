@@ -106,6 +106,8 @@ def test_a_run_without_a_goal_has_none_to_put_in() -> None:
     """A placeholder for the goal of a run that was given none says so."""
     with pytest.raises(TemplateError, match="the run has no goal"):
         render_text("{{ run.goal }}", Scope(run_id="x"))
+    with pytest.raises(TemplateError, match="the run has no goal"):
+        render_text("{{ run.goal }}", Scope(run_id="x", goal=""))
 
 
 def test_arguments_keep_their_types() -> None:
