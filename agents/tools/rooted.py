@@ -25,7 +25,7 @@ from typing import Final
 from agents.policy import Policy
 from hive_errors import PathOutsideWorkspace, PathUnusable, ToolInputInvalid
 
-__all__ = ["Place", "Rooted"]
+__all__ = ["Place", "Rooted", "open_below", "open_regular", "reason_of"]
 
 _LINKS: Final = 40
 _PATH_LENGTH: Final = 4096
@@ -121,7 +121,7 @@ class Rooted:
             try:
                 handle = os.open(place.name or ".", _DIRECTORY, dir_fd=place.directory)
             except OSError as problem:
-                raise PathUnusable(path=path, reason=_reason(problem)) from problem
+                raise PathUnusable(path=path, reason=reason_of(problem)) from problem
             try:
                 yield handle, place
             finally:
@@ -138,7 +138,7 @@ class Rooted:
                 _write(place.directory, temporary, data, mode)
                 os.rename(temporary, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
             except OSError as problem:
-                raise PathUnusable(path=path, reason=_reason(problem)) from problem
+                raise PathUnusable(path=path, reason=reason_of(problem)) from problem
             finally:
                 try:
                     os.unlink(temporary, dir_fd=place.directory)
@@ -178,7 +178,7 @@ def open_regular(directory: int, name: str, path: str) -> int:
     try:
         handle = os.open(name, _READ, dir_fd=directory)
     except OSError as problem:
-        raise PathUnusable(path=path, reason=_reason(problem)) from problem
+        raise PathUnusable(path=path, reason=reason_of(problem)) from problem
     kind = os.fstat(handle).st_mode
     if stat.S_ISREG(kind):
         return handle
@@ -201,7 +201,7 @@ def _descended(handle: int, part: str, path: str, *, make: bool) -> int:
                 pass  # it is there, or somebody was faster; what it is, the next call sees
         below = os.open(part, _DIRECTORY, dir_fd=handle)
     except OSError as problem:
-        raise PathUnusable(path=path, reason=f"{part!r}: {_reason(problem)}") from problem
+        raise PathUnusable(path=path, reason=f"{part!r}: {reason_of(problem)}") from problem
     os.close(handle)
     return below
 
@@ -220,7 +220,7 @@ def _mode(place: Place, path: str) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as problem:
-        raise PathUnusable(path=path, reason=_reason(problem)) from problem
+        raise PathUnusable(path=path, reason=reason_of(problem)) from problem
     if not stat.S_ISREG(found.st_mode):
         kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
         raise PathUnusable(path=path, reason=f"it is {kind}")
@@ -235,7 +235,8 @@ def _write(directory: int, name: str, data: bytes, mode: int | None) -> None:
         file.write(data)
 
 
-def _reason(problem: OSError) -> str:
+def reason_of(problem: OSError) -> str:
+    """Why the system refused, in words that a model understands."""
     match problem.errno:
         case errno.ENOENT:
             return "no such file or directory"

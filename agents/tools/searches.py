@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import stat
 import time
@@ -14,11 +15,11 @@ from pydantic import Field
 
 from agents.tool import ToolContext, ToolOutcome, storable
 from agents.tools.function import tool
-from agents.tools.rooted import Rooted, open_below, open_regular
+from agents.tools.rooted import Rooted, open_below, open_regular, reason_of
 from hive_bus.effects import EffectClass
 from hive_errors import PathUnusable, ToolInputInvalid
 
-__all__ = ["find", "grep"]
+__all__ = ["find", "grep", "translated"]
 
 SECONDS: Final = 20.0
 """How long a search may take, where the call has no shorter limit."""
@@ -183,7 +184,7 @@ class _Search:
 
     def glob(self, text: str) -> regex.Pattern[str]:
         """A compiled shell pattern. Raises :class:`ToolInputInvalid`."""
-        return self.pattern(_translated(text), ignore_case=False)
+        return self.pattern(translated(text), ignore_case=False)
 
     def matches(self, pattern: regex.Pattern[str], text: str) -> bool:
         """Whether the pattern is found in the text; an expression that never ends is stopped with the search."""
@@ -212,10 +213,10 @@ def _kind(directory: int, name: str, path: str) -> int:
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
     except OSError as problem:
-        raise PathUnusable(path=path, reason=problem.strerror or str(problem)) from problem
+        raise PathUnusable(path=path, reason=reason_of(problem)) from problem
 
 
-def _translated(glob: str) -> str:
+def translated(glob: str) -> str:
     """A shell pattern as a regular expression over a whole path."""
     glob = glob.removeprefix("./")
     prefix = "" if "/" in glob else "(?:.*/)?"
@@ -228,12 +229,12 @@ def _translated(glob: str) -> str:
         elif glob.startswith("**", at):
             out.append(".*")
             at += 2
-        elif glob[at] == "[" and (end := glob.find("]", at + 2)) > 0:
-            inner = glob[at + 1 : end]
-            inner = ("^" + inner[1:] if inner[0] == "!" else inner).replace("\\", r"\\").replace("[", r"\[")
-            out.append(f"[{inner}]")
+        elif glob[at] == "[" and (end := glob.find("]", at + (3 if glob.startswith("[!", at) else 2))) > 0:
+            # The standard library knows what is between brackets; a slash is never matched by it.
+            inner = fnmatch.translate(glob[at : end + 1]).removeprefix("(?s:")
+            out.append(f"(?!/){inner[: inner.rindex(')')]}")
             at = end + 1
         else:
             out.append({"*": "[^/]*", "?": "[^/]"}.get(glob[at]) or regex.escape(glob[at]))
             at += 1
-    return f"(?s)^{prefix}{''.join(out)}$"
+    return rf"(?s)\A{prefix}{''.join(out)}\Z"

@@ -125,17 +125,17 @@ field_names = st.sampled_from(
 
 @given(
     name=st.sampled_from([one.spec.name for one in every_tool() if one.spec.name != "command"]),
-    input=st.dictionaries(field_names | st.text(max_size=5), json_values, max_size=4),
+    given_input=st.dictionaries(field_names | st.text(max_size=5), json_values, max_size=4),
 )
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_given_an_outcome_comes_back_that_the_log_takes(
     name: str,
-    input: dict[str, Any],
+    given_input: dict[str, Any],
     tools: Tools,
-    ctx: ToolContext,  # noqa: A002
+    ctx: ToolContext,
 ) -> None:
     """No input makes a call raise, and no outcome is refused by the codec."""
-    outcome = asyncio.run(tools.call(name, input, ctx))
+    outcome = asyncio.run(tools.call(name, given_input, ctx))
     assert isinstance(outcome, ToolOutcome)
     encode(Kept(output=outcome.output, data=outcome.data))
 
