@@ -95,7 +95,9 @@ async def fill(store: Store, number: int, *, batch: int = 100, **fields: Any) ->
     return rows
 
 
-async def insert(store: Store, *, queue: str = "q", state: str = "ready", correlation_id: str = "run", **fields: Any) -> str:
+async def insert(
+    store: Store, *, queue: str = "q", state: str = "ready", correlation_id: str = "run", **fields: Any
+) -> str:
     """Put one item into the queue and return its work id."""
     intent = event("work", topic="thing.requested", correlation_id=correlation_id)
     await appended(store, intent, work=(WorkInsert(event_index=0, queue=queue, state=state, **fields),))
