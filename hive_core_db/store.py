@@ -49,12 +49,16 @@ class EventLog(Protocol):
         """Events with ``after < position`` (``<= until``), ascending; ``topics`` are full topics, read by their index."""
         ...
 
-    async def read_stream(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Events of a stream with ``version > after``."""
+    async def read_stream(
+        self, stream: str, *, after: int = 0, limit: int = 1000, decider: str | None = None
+    ) -> list[StoredEvent]:
+        """Events of a stream with ``version > after``; with ``decider`` only those that a brain of this name decided."""
         ...
 
-    async def read_correlation(self, correlation_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Events of a correlation with ``position > after``."""
+    async def read_correlation(
+        self, correlation_id: str, *, after: int = 0, limit: int = 1000, decider: str | None = None
+    ) -> list[StoredEvent]:
+        """Events of a correlation with ``position > after``; ``decider`` as for streams."""
         ...
 
     async def last_of_correlation(self, correlation_id: str) -> int:

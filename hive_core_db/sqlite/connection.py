@@ -35,6 +35,11 @@ WAL_LIMIT = 16 * 1024 * 1024
 # A checkpoint that readers hold up is not worth more waiting than this (milliseconds): it comes again.
 CHECKPOINT_PATIENCE = 250
 
+# What tells an empty file, ours and another program's apart.
+REVISION_FACTS = """
+SELECT (SELECT application_id FROM pragma_application_id), count(*), coalesce(sum(name = 'alembic_version'), 0)
+FROM sqlite_master WHERE type = 'table'"""
+
 Now = Callable[[], int]
 
 
@@ -100,11 +105,11 @@ def check(db: sqlite3.Connection, url: SqliteUrl) -> bool:
 
 def revision_of(db: sqlite3.Connection, url: SqliteUrl) -> str | None:
     """Return the schema revision of the file, None if it is empty."""
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    # One snapshot: between two statements another process may make the schema.
+    application, tables, revision = db.execute(REVISION_FACTS).fetchone()
     if not tables:
         return None
-    if application != APPLICATION_ID or "alembic_version" not in tables:
+    if application != APPLICATION_ID or not revision:
         raise NotADatabase(url=str(url), reason="it is a SQLite file of another program")
     row = db.execute("SELECT version_num FROM alembic_version").fetchone()
     return None if row is None else str(row[0])

@@ -33,6 +33,10 @@ _OF_TOPIC = "SELECT position FROM events WHERE topic = ? AND position > ? AND po
 SCAN = f"{_EVENTS} WHERE +topic IN (SELECT value FROM json_each(?)) AND position > ? AND position <= ?"
 STREAM = f"{_EVENTS} WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
 CORRELATION = f"{_EVENTS} WHERE correlation_id = ? AND position > ? ORDER BY position LIMIT ?"
+# What one brain decided: `name@...`; '@' is followed by 'A', so the range is exactly the names with the '@'.
+_DECIDED = "decided_by >= ? || '@' AND decided_by < ? || 'A'"
+STREAM_DECIDED = f"{_EVENTS} WHERE stream = ? AND version > ? AND {_DECIDED} ORDER BY version LIMIT ?"
+CORRELATION_DECIDED = f"{_EVENTS} WHERE correlation_id = ? AND position > ? AND {_DECIDED} ORDER BY position LIMIT ?"
 LAST_OF_CORRELATION = "SELECT max(position) FROM events WHERE correlation_id = ?"
 ONE = f"{_EVENTS} WHERE event_id = ?"
 TOPICS = "SELECT topic FROM topics ORDER BY topic"
@@ -98,12 +102,24 @@ class SqliteEventLog:
             return []
         return await self._of_topics(topics, after, last, limit, "ASC")
 
-    async def read_stream(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Return a stream's events behind version ``after``."""
+    async def read_stream(
+        self, stream: str, *, after: int = 0, limit: int = 1000, decider: str | None = None
+    ) -> list[StoredEvent]:
+        """Return a stream's events behind version ``after``, all or those that one brain decided."""
+        if decider is not None:
+            return await self._runner.read(
+                lambda db: _page(db, STREAM_DECIDED, (stream, after, decider, decider, limit))
+            )
         return await self._runner.read(lambda db: _page(db, STREAM, (stream, after, limit)))
 
-    async def read_correlation(self, correlation_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Return a correlation's events behind position ``after``."""
+    async def read_correlation(
+        self, correlation_id: str, *, after: int = 0, limit: int = 1000, decider: str | None = None
+    ) -> list[StoredEvent]:
+        """Return a correlation's events behind position ``after``, all or those that one brain decided."""
+        if decider is not None:
+            return await self._runner.read(
+                lambda db: _page(db, CORRELATION_DECIDED, (correlation_id, after, decider, decider, limit))
+            )
         return await self._runner.read(lambda db: _page(db, CORRELATION, (correlation_id, after, limit)))
 
     async def last_of_correlation(self, correlation_id: str) -> int:
