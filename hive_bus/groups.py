@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 from weakref import WeakKeyDictionary
 
+from hive_bus.consumer import Commands, Consumer, Owned
 from hive_bus.dispatch import CHUNK, PATIENCE, ROOM, Key, Lane, Pages, Router, Topics
 from hive_bus.lease import ProcessLease
 from hive_bus.record import Record
 from hive_bus.subscription import FROM_BEGINNING, Start, start_position
 from hive_bus.surely import surely
 from hive_bus.telemetry import get_logger
-from hive_core_db.records import Appended, AppendRequest, CheckpointMove, Partition
+from hive_core_db.records import Appended, AppendRequest, Partition
 from hive_errors import BusClosed, Fenced, GroupTaken, NewerVersion, TimedOut
 
 if TYPE_CHECKING:
@@ -32,72 +32,12 @@ CHECKPOINT_SECONDS: Final = 0.2
 ADOPT_AFTER: Final = 4
 LEAVE_SECONDS: Final = 5.0
 
+__all__ = ["PARTITIONS", "Commands", "Commit", "Consumer", "GroupMember", "Owned", "fair_share", "surplus"]
+
 Commit = Literal["page", "each", "consumer"]
 
 _log = get_logger(__name__)
 _joined: WeakKeyDictionary[ProcessLease, set[str]] = WeakKeyDictionary()
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Owned:
-    """A partition that this process holds.
-
-    ``position`` is its stored checkpoint, ``handled`` how far it really is, ``moving`` how
-    far the requests on their way move it.
-    """
-
-    group: str
-    number: int
-    lease_id: str
-    fence: int
-    position: int
-    handled: int = 0
-    moving: int = 0
-
-    def __post_init__(self) -> None:
-        self.handled = self.moving = self.position
-
-    @property
-    def owner(self) -> tuple[str, int, str, int]:
-        """What an append request names as its owner."""
-        return self.group, self.number, self.lease_id, self.fence
-
-    def move(self, position: int) -> CheckpointMove:
-        """The move of its checkpoint to ``position``; the request is submitted next."""
-        self.moving = max(self.moving, position)
-        return CheckpointMove(
-            group=self.group, partition=self.number, position=position, lease_id=self.lease_id, fence=self.fence
-        )
-
-
-class Consumer(Protocol):
-    """What is done with a group's records.
-
-    Guarantees given to it:
-        ``handle`` is called with records of one partition in log order, never twice at a
-        time for one partition; partitions are handled side by side. ``assigned`` comes
-        before the first page, ``revoked`` after the last, also after a failure.
-
-    ``handle`` returns when every record of the page is handled or parked. Raising
-    :class:`Fenced` gives the partition up to whoever has it now, :class:`NewerVersion`
-    releases it for others and for as long as this member lives; any other error ends the member.
-    """
-
-    async def assigned(self, partition: Owned) -> None: ...
-    async def revoked(self, partition: Owned) -> None: ...
-    async def handle(self, partition: Owned, page: Sequence[Record]) -> None: ...
-
-
-class Commands(Protocol):
-    """Events that are orders to the group's owner of a key, whatever the group's patterns are."""
-
-    command_topics: tuple[str, ...]
-
-    def command_key(self, record: Record) -> str | None:
-        """The key that the order is about; None: not this group's."""
-        ...
-
-    async def command(self, partition: Owned, record: Record) -> None: ...
 
 
 class GroupMember:
@@ -306,6 +246,15 @@ class GroupMember:
             owned.moving = max(owned.moving, owned.position) if stored else owned.position
         return stored
 
+    def give_up(self, number: int, problem: Exception) -> None:
+        """Let go of a partition: it is somebody else's, or its events are newer than this process's code."""
+        if isinstance(problem, NewerVersion):
+            self._refused.add(number)
+            _log.error("group.newer_version", group=self.group, partition=number, error=str(problem))
+        else:
+            _log.warning("group.fenced", group=self.group, partition=number, error=str(problem))
+        self._drop(number)
+
     def _drop(self, number: int) -> None:
         """The partition is somebody else's: nothing more is fed, and nothing stored."""
         lane = self._lanes.get(number)
@@ -397,11 +346,8 @@ class GroupMember:
             await self._consumer.assigned(owned)
             self._stir.set()
             await lane.run()
-        except Fenced as problem:
-            _log.warning("group.fenced", group=self.group, partition=owned.number, error=str(problem))
-        except NewerVersion as problem:
-            self._refused.add(owned.number)
-            _log.error("group.newer_version", group=self.group, partition=owned.number, error=str(problem))
+        except (Fenced, NewerVersion) as problem:
+            self.give_up(owned.number, problem)
         finally:
             await self._consumer.revoked(owned)
         await self._release(owned)

@@ -79,6 +79,23 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("group", "name"), ("partition", "number"), ("error", "")),
     ),
     Signal(
+        "group.parked",
+        "a record failed; its key is set aside, until the next try or, without one, until a person helps",
+        (
+            ("group", "name"),
+            ("key", ""),
+            ("position", "log position"),
+            ("attempt", ""),
+            ("retry_in", "s"),
+            ("error", ""),
+        ),
+    ),
+    Signal(
+        "group.skipped",
+        "a handler skipped a record on purpose",
+        (("group", "name"), ("position", "log position"), ("reason", "")),
+    ),
+    Signal(
         "hand.raised",
         "a hand's own code raised; that is the outcome of its effect, with the traceback here",
         (("topic", ""), ("error", "")),
