@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from hive_bus.guards import Guard, guard_of
 from hive_bus.ids import Ids
 from hive_bus.lease import TTL, ProcessLease
 from hive_bus.record import Record
-from hive_bus.subscription import FROM_NOW, Start, read, subscribe
+from hive_bus.subscription import FROM_NOW, GroupKey, Start, read, subscribe
 from hive_bus.tail import Tail
 from hive_bus.telemetry import current_traceparent
 from hive_bus.writer import Writer
@@ -62,6 +62,7 @@ class Bus:
         self.lease_seconds = TTL
         self._services: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._spawned: set[asyncio.Task[None]] = set()
         self._lease: ProcessLease | None = None
         self._leasing = asyncio.Lock()
 
@@ -221,7 +222,7 @@ class Bus:
         return read(self.store.log, patterns, after=after, until=until)
 
     def subscribe(
-        self, *patterns: str, group: str | None = None, start: Start = FROM_NOW, key: str = "stream"
+        self, *patterns: str, group: str | None = None, start: Start = FROM_NOW, key: GroupKey = "stream"
     ) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
         """Follow topics: ``async with bus.subscribe("task.*") as records: async for record in records: ...``.
 
@@ -251,11 +252,25 @@ class Bus:
                 self._tasks.create_task(_renewed(self._lease), name="hive-bus lease")
             return self._lease
 
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Run ``work`` beside the bus, which cancels it when it closes. It must not raise: that would end the bus."""
+        if self._services is None or self._tasks is None:
+            work.close()
+            raise BusClosed(what=name, reason="the bus is closed")
+        task = self._tasks.create_task(work, name=name)
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+        return task
+
     async def close(self) -> None:
         """Commit what waits, end the services, close the store. Closing twice is fine."""
         services, self._services = self._services, None
         if services is None:
             return
+        if self._spawned:
+            for task in self._spawned:
+                task.cancel()
+            await asyncio.wait(tuple(self._spawned))
         try:
             if self._lease is not None:
                 await self._lease.close()

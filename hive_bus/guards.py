@@ -19,8 +19,10 @@ _OWNED: Final[dict[str, tuple[str, str]]] = {
         "the queen or the planner",
     ),
     "task": (
-        "created ready completed failed retried skipped cancelled cancel_requested review_requested assigned "
-        "returned attempt_failed superseded review_completed",
+        (
+            "created ready completed failed retried skipped cancelled cancel_requested review_requested assigned "
+            "returned attempt_failed superseded review_completed"
+        ),
         "the queen, the reviewer or the work queue",
     ),
     "drone": ("message completed failed interrupted retired", "the drone"),

@@ -6,20 +6,23 @@ that exist; a topic that appears later is noticed when its first record passes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from hive_bus.record import Record
 from hive_bus.tail import PAGE, Tail
 from hive_bus.topics import check_pattern, expand, matches
 from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog
+from hive_errors import BusClosed
 
 if TYPE_CHECKING:
     from hive_bus.bus import Bus
+    from hive_bus.groups import Owned
 
 
 class _Start(Enum):
@@ -34,6 +37,9 @@ FROM_BEGINNING: Final = _Start.BEGINNING
 
 Start = _Start | int
 """Where a subscription begins: ``FROM_NOW``, ``FROM_BEGINNING``, or a position (what follows it)."""
+
+GroupKey = Literal["stream", "correlation"]
+"""What a group keeps in order."""
 
 to_record: Final = partial(tuple.__new__, Record)
 """A stored row as a record, at the price of copying a tuple."""
@@ -125,18 +131,17 @@ async def read(
 
 
 def subscribe(
-    bus: Bus, patterns: Sequence[str], *, group: str | None, start: Start, key: str
+    bus: Bus, patterns: Sequence[str], *, group: str | None, start: Start, key: GroupKey
 ) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
     """See ``Bus.subscribe``."""
-    return _follow(bus, patterns, start)
+    return _alone(bus, patterns, start) if group is None else _shared(bus, patterns, start, group, key)
 
 
 @asynccontextmanager
-async def _follow(bus: Bus, patterns: Sequence[str], start: Start) -> AsyncIterator[AsyncIterator[Record]]:
+async def _alone(bus: Bus, patterns: Sequence[str], start: Start) -> AsyncIterator[AsyncIterator[Record]]:
     after = await start_position(start, bus.store.log)
     await bus.tail.refresh()
-    feed = Feed(bus.store.log, bus.tail, patterns, after=after)
-    records = _records(feed)
+    records = _records(Feed(bus.store.log, bus.tail, patterns, after=after))
     try:
         yield records
     finally:
@@ -147,3 +152,65 @@ async def _records(feed: Feed) -> AsyncGenerator[Record, None]:
     while True:
         for record in (await feed.page()).records:
             yield record
+
+
+@asynccontextmanager
+async def _shared(
+    bus: Bus, patterns: Sequence[str], start: Start, group: str, key: GroupKey
+) -> AsyncIterator[AsyncIterator[Record]]:
+    from hive_bus.groups import GroupMember
+
+    hands = _Hands()
+    member = GroupMember(bus, group=group, patterns=patterns, key=key, consumer=hands, start=start, checkpoint="each")
+    task = bus.spawn(hands.serve(member.run()), name=f"group {group}")
+    records = hands.records()
+    try:
+        yield records
+    finally:
+        await records.aclose()
+        task.cancel()
+        # The member leaves the group before the subscription ends: what it held is free for others then.
+        await asyncio.wait([task])
+
+
+class _Hands:
+    """The consumer behind an iterator: one record at a time from hand to hand, handled when the next is asked for."""
+
+    def __init__(self) -> None:
+        # As many offers as partitions at most: each waits for its answer.
+        self._offers: asyncio.Queue[tuple[Record, asyncio.Future[None]] | Exception] = asyncio.Queue()
+
+    async def assigned(self, partition: Owned) -> None: ...
+
+    async def revoked(self, partition: Owned) -> None: ...
+
+    async def handle(self, partition: Owned, page: Sequence[Record]) -> None:
+        """Return when every record of the page was taken and the one behind it was asked for."""
+        for record in page:
+            handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._offers.put_nowait((record, handled))
+            await handled
+
+    async def records(self) -> AsyncGenerator[Record, None]:
+        """The records, one by one; raises what ended the member."""
+        while True:
+            offer = await self._offers.get()
+            if isinstance(offer, Exception):
+                raise offer
+            record, handled = offer
+            # The partition may have been taken away meanwhile: then the record is somebody else's.
+            if handled.done():
+                continue
+            yield record
+            if not handled.done():
+                handled.set_result(None)
+
+    async def serve(self, running: Coroutine[Any, Any, None]) -> None:
+        """Run the member; what it fails with is raised where the records are asked for, not in the bus."""
+        try:
+            await running
+        except asyncio.CancelledError:
+            self._offers.put_nowait(BusClosed(what="subscription", reason="it was closed"))
+            raise
+        except Exception as problem:  # noqa: BLE001 - it is handed over as it is
+            self._offers.put_nowait(problem)
