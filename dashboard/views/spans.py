@@ -1,0 +1,159 @@
+"""From a run's records to its spans: what waited, what worked, and what the end had to wait for.
+
+Pure: a fold in plain log order. The critical path needs no estimate, for a decision's cause is the
+event that it had to wait for: the chain of causes from the last event back to the first is the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dashboard.views.cost import cost_of
+from dashboard.views.open_span import Open, first_line
+from dashboard.views.places import PLACES
+from dashboard.views.span import Span
+from hive_bus import Intent, Record
+from hive_bus.event import event_class
+
+_QUIET: Final = ("task", "drone", "timer", "workflow", "model", "tool", "approval")
+"""Families whose events are parts of spans, or of no interest in a tree."""
+
+
+class Spans:
+    """Folds a run's records into spans."""
+
+    def __init__(self) -> None:
+        self.root: Open | None = None
+        self._records: dict[str, Record] = {}
+        self.owner: dict[str, Open] = {}
+        self.tasks: dict[str, Open] = {}
+        self.tries: dict[tuple[str, int], Open] = {}
+        self.reviews: dict[str, Open] = {}
+        self.plan: Open | None = None
+        self._last: Record | None = None
+
+    def add(self, record: Record) -> None:
+        """Fold one record; they come in log order."""
+        if self.root is None:
+            self.root = Open("run", record.correlation_id, record, None)
+            self.root.status = "running"
+        self._records[record.event_id] = record
+        self._last = record
+        self.owner[record.event_id] = self._place(record)
+
+    def tree(self, *, now: int | None = None) -> Span | None:
+        """The run's span, None without a record. ``now`` (UTC microseconds) is where open spans end for now."""
+        if self.root is None or self._last is None:
+            return None
+        self._mark(self._last)
+        return self.root.freeze(max(now or 0, self._last.recorded_at))
+
+    def _mark(self, last: Record) -> None:
+        """Follow the causes back from the last event."""
+        record: Record | None = last
+        seen: set[str] = set()
+        while record is not None and record.event_id not in seen:
+            seen.add(record.event_id)
+            span: Open | None = self.owner[record.event_id]
+            while span is not None and not span.critical:
+                span.critical = True
+                span = span.parent
+            record = self._records.get(record.causation_id or "")
+
+    def _place(self, record: Record) -> Open:
+        """Fold the record into the span it belongs to."""
+        place = PLACES.get(record.topic)
+        if place is not None and isinstance(record.data, dict):
+            return place(self, record, record.data)
+        family, _, word = record.topic.rpartition(".")
+        intent = self.owner.get(record.causation_id or "")
+        if family in ("model", "tool", "approval") or (intent is not None and intent.kind == "effect"):
+            return self._lifecycle(record, intent, word)
+        if _is_intent(record.topic):
+            return Open("effect", record.topic, record, self.near(record), leaf=True)
+        if family in _QUIET:
+            return self.near(record)
+        span = Open("event", record.topic, record, self.near(record))
+        span.close(record, "")
+        return span
+
+    def near(self, record: Record) -> Open:
+        """The span of its drone, its task or its cause, else the run's."""
+        assert self.root is not None
+        drone = record.stream.removeprefix(f"{record.correlation_id}/drone/")
+        if drone != record.stream:
+            task, _, number = drone.rpartition(".")
+            if number.isdigit():
+                return self.attempt(task, int(number), record)
+        data = record.data if isinstance(record.data, dict) else {}
+        task_id = data.get("task_id")
+        if isinstance(task_id, str) and task_id in self.tasks:
+            return self.tasks[task_id]
+        cause = self.owner.get(record.causation_id or "")
+        return cause if cause is not None and cause.kind in ("event", "effect") else self.root
+
+    def task(self, task_id: str, record: Record) -> Open:
+        task = self.tasks.get(task_id)
+        if task is None:
+            task = self.tasks[task_id] = Open("task", task_id, record, self.root, task_id=task_id)
+            task.status = "pending"
+        return task
+
+    def attempt(self, task_id: str, number: int, record: Record) -> Open:
+        made = self.tries.get((task_id, number))
+        if made is None:
+            parent = self.task(task_id, record)
+            made = Open("try", f"try {number}", record, parent, task_id=task_id, try_number=number)
+            self.tries[task_id, number] = made
+        return made
+
+    def _lifecycle(self, record: Record, intent: Open | None, word: str) -> Open:
+        """What becomes of an intent: started, attempts, one end."""
+        if intent is None:
+            return self.near(record)
+        data = record.data if isinstance(record.data, dict) else {}
+        if word == "started":
+            intent.attempts = max(intent.attempts, int(data.get("attempt") or 1))
+            intent.turn("working", record, status="working")
+        elif word == "attempt_failed":
+            intent.turn("queued", record, status="queued")
+            intent.note = str(data.get("reason", ""))
+        elif word in {"superseded", "cancel_requested"}:
+            pass
+        else:
+            intent.close(record, _ended(word, data), _said(record.topic, data))
+            if record.topic == "model.responded":
+                intent.cost = cost_of(data)
+        return intent
+
+
+def _ended(word: str, data: dict[str, Any]) -> str:
+    if word in {"failed", "cancelled", "denied", "expired", "granted"}:
+        return "unknown" if data.get("kind") == "unknown" else word
+    return "failed" if data.get("is_error") else "completed"
+
+
+def _said(topic: str, data: dict[str, Any]) -> str:
+    """The line worth showing beside an ended intent."""
+    if topic == "model.responded":
+        return ""
+    if topic.startswith("approval."):
+        who = f"by {data['by']}" if data.get("by") else ""
+        return ": ".join(part for part in (who, str(data.get("comment") or "")) if part)
+    if data.get("is_error"):
+        return first_line(data.get("output"))
+    return first_line(data.get("reason"))
+
+
+def _is_intent(topic: str) -> bool:
+    cls = event_class(topic)
+    return cls is not None and issubclass(cls, Intent)
+
+
+def span_tree(records: Sequence[Record], *, now: int | None = None) -> Span | None:
+    """The spans of a run, from its records in log order; None without any."""
+    spans = Spans()
+    for record in records:
+        spans.add(record)
+    return spans.tree(now=now)
