@@ -38,10 +38,11 @@ async def redrive(log: EventLog, brain: Brain[Any], key: str, *, upto: int) -> A
     """Every input of ``key`` up to ``upto`` on which today's ``brain`` decides otherwise than recorded."""
     folder = Folder(brain)
     state = brain.initial()
-    async for step in walk(brain, log, key, upto=upto):
-        state, difference = _compare(folder, state, step)
-        if difference is not None:
-            yield difference
+    async for steps in walk(brain, log, key, upto=upto):
+        for step in steps:
+            state, difference = _compare(folder, state, step)
+            if difference is not None:
+                yield difference
 
 
 def _compare(folder: Folder[State], state: State, step: Step) -> tuple[State, Difference | None]:

@@ -7,19 +7,20 @@ and decoded before it is folded. This module does no I/O of its own but reading 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from hive_bus.brain import Brain, Input, State
 from hive_bus.codec import decode
 from hive_bus.envelope import encode_event
 from hive_bus.event import Draft, Event
 from hive_bus.ids import derived_event_id
-from hive_bus.record import Record
 from hive_bus.topics import matches
 from hive_core_db.records import NewEvent, StoredEvent
 from hive_core_db.store import EventLog
@@ -27,6 +28,10 @@ from hive_core_db.store import EventLog
 PAGE = 1000
 SAME_APPEND = -1
 """``cause_position`` of a decision whose cause is event i of its own append: ``SAME_APPEND - i``."""
+
+
+# Past the generated constructor, which costs three times as much: every folded event makes one.
+_new_input: Callable[[type[Input], tuple[object, ...]], Input] = tuple.__new__
 
 
 def fold_topic(brain: Brain[Any], topic: str) -> bool:
@@ -110,23 +115,22 @@ class Folder(Generic[State]):
 
     def fold(self, state: State, event: StoredEvent) -> State:
         """The state after a stored event."""
-        record = event if isinstance(event, Record) else Record._make(event)
-        return self.brain.evolve(state, as_input(record, record.event))
+        body = decode(event.topic, event.schema_version, event.payload)
+        return self.brain.evolve(state, as_input(event, body))
 
     def handle(self, state: State, event: StoredEvent, cause_position: int) -> tuple[State, Decided]:
         """Fold an input, decide on it, fold the decisions."""
-        record = event if isinstance(event, Record) else Record._make(event)
-        seen = as_input(record, record.event)
+        seen = as_input(event, decode(event.topic, event.schema_version, event.payload))
         state = self.brain.evolve(state, seen)
         wishes = self.brain.decide(state, seen)
         if not wishes:
             return state, _NOTHING
-        decided = self.encode(wishes, record, cause_position)
+        decided = self.encode(wishes, event, cause_position)
         for new, body in zip(decided.events, decided.bodies, strict=True):
             state = self.brain.evolve(state, _input_of_new(new, body))
         return state, decided
 
-    def encode(self, wishes: Sequence[Event | Draft], cause: Record, cause_position: int) -> Decided:
+    def encode(self, wishes: Sequence[Event | Draft], cause: StoredEvent, cause_position: int) -> Decided:
         """Decisions as they will be stored: ids derived from the cause, streams within the run, the cause's time."""
         events, bodies = [], []
         for ordinal, wish in enumerate(wishes):
@@ -149,7 +153,7 @@ class Folder(Generic[State]):
             bodies.append(decode(new.topic, new.schema_version, new.payload))
         return Decided(tuple(events), tuple(bodies))
 
-    def _stream(self, wish: str | None, cause: Record) -> str:
+    def _stream(self, wish: str | None, cause: StoredEvent) -> str:
         if wish is not None:
             return f"{cause.correlation_id}/{wish}"
         if self.brain.keyed_by == "stream":
@@ -160,17 +164,21 @@ class Folder(Generic[State]):
 _NOTHING = Decided((), ())
 
 
-def as_input(record: Record, body: Event) -> Input:
+def as_input(record: StoredEvent, body: Event) -> Input:
     """What a brain sees of a record."""
-    return Input(
-        event=body,
-        event_id=record.event_id,
-        topic=record.topic,
-        stream=within_run(record),
-        correlation_id=record.correlation_id,
-        causation_id=record.causation_id,
-        source=record.source,
-        occurred_at=record.occurred_at,
+    correlation = record.correlation_id
+    return _new_input(
+        Input,
+        (
+            body,
+            record.event_id,
+            record.topic,
+            record.stream.removeprefix(correlation + "/"),
+            correlation,
+            record.causation_id,
+            record.source,
+            record.occurred_at,
+        ),
     )
 
 
@@ -192,55 +200,110 @@ async def load(
 ) -> Session[State]:
     """Rebuild a key as it was when every input up to ``upto``, or to the cause of its last own decision, was handled.
 
-    Two reads of one index, inputs and own decisions, are merged: constant memory, for a
-    key's decisions lie in the order of their causes. ``leave_out`` are inputs that were discarded.
+    Two reads of one index, inputs and own decisions, are merged: memory is bounded by a page,
+    for a key's decisions lie in the order of their causes. ``leave_out`` are inputs that were discarded.
     """
     session: Session[State] = Session(key, folder.brain.initial())
-    async for step in walk(folder.brain, log, key, upto=upto):
-        if step.cause.position not in leave_out:
-            session.state = folder.fold(session.state, step.cause)
-        for decision in step.decisions:
-            session.state = folder.fold(session.state, decision)
-        session.handled = step.cause.position
-        session.seen = max(session.seen, step.cause.position)
+    state, fold = session.state, folder.fold
+    async with asyncio.TaskGroup() as reads:
+        async for steps in walk(folder.brain, log, key, upto=upto, reads=reads):
+            for cause, decisions in steps:
+                if cause.position not in leave_out:
+                    state = fold(state, cause)
+                for decision in decisions:
+                    state = fold(state, decision)
+            session.handled = steps[-1].cause.position
+    session.state = state
+    session.seen = session.handled
     session.handled = max(session.handled, upto)
     return session
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """An input that was handled, and the decisions that the brain then made on it."""
 
-    cause: Record
-    decisions: tuple[Record, ...]
+    cause: StoredEvent
+    decisions: Sequence[StoredEvent]
 
 
-async def walk(brain: Brain[Any], log: EventLog, key: str, *, upto: int) -> AsyncIterator[Step]:
-    """The handled inputs of a key in fold order, each with its recorded decisions."""
-    own = _rows(brain, log, key, own=True)
-    decision = await anext(own, None)
-    async for cause in _rows(brain, log, key, own=False):
-        if cause.position > upto and decision is None:
+async def walk(
+    brain: Brain[Any], log: EventLog, key: str, *, upto: int, reads: asyncio.TaskGroup | None = None
+) -> AsyncIterator[list[Step]]:
+    """The handled inputs of a key in fold order, each with its recorded decisions; a list for each page read.
+
+    With ``reads`` the next page is read while the caller folds this one.
+    """
+    inputs, own = Rows(brain, log, key, own=False, reads=reads), Rows(brain, log, key, own=True)
+    decisions: deque[StoredEvent] = deque()
+    more = True
+    while page := await inputs.page():
+        last = page[-1].position
+        while more and not (decisions and _cause(decisions[-1]) > last):
+            news = await own.page()
+            decisions.extend(news)
+            more = bool(news)
+        steps = []
+        for cause in page:
+            position = cause.position
+            if position > upto and not decisions:
+                break
+            mine: Sequence[StoredEvent] = ()
+            if decisions and _cause(decisions[0]) <= position:
+                mine = _take(decisions, position)
+            steps.append(Step(cause, mine))
+        if steps:
+            yield steps
+        if len(steps) < len(page):
             return
-        decisions: list[Record] = []
-        while (
-            decision is not None and decision.cause_position is not None and decision.cause_position <= cause.position
-        ):
-            decisions.append(decision)
-            decision = await anext(own, None)
-        yield Step(cause, tuple(decisions))
 
 
-async def _rows(brain: Brain[Any], log: EventLog, key: str, *, own: bool) -> AsyncIterator[Record]:
-    after = 0
-    while True:
-        if brain.keyed_by == "correlation":
-            page = await log.read_correlation(key, after=after, limit=PAGE)
-        else:
-            page = await log.read_stream(key, after=after, limit=PAGE)
-        for row in page:
-            if decided_by(brain, row) is own and fold_topic(brain, row.topic):
-                yield Record._make(row)
-        if len(page) < PAGE:
-            return
-        after = page[-1].position if brain.keyed_by == "correlation" else page[-1].version
+def _cause(decision: StoredEvent) -> int:
+    return decision.cause_position or 0
+
+
+def _take(decisions: deque[StoredEvent], position: int) -> list[StoredEvent]:
+    taken = []
+    while decisions and _cause(decisions[0]) <= position:
+        taken.append(decisions.popleft())
+    return taken
+
+
+class Rows:
+    """The rows of a key that its brain folds, page by page: its inputs, or its own decisions."""
+
+    def __init__(
+        self, brain: Brain[Any], log: EventLog, key: str, *, own: bool, reads: asyncio.TaskGroup | None = None
+    ) -> None:
+        self._brain, self._log, self._key, self._own = brain, log, key, own
+        self._reads = reads
+        self._next: asyncio.Task[list[StoredEvent]] | None = None
+        self._after = 0
+        self._folds: dict[str, bool] = {}
+        self._ended = False
+
+    async def page(self) -> list[StoredEvent]:
+        """The next rows, at least one; none at the end."""
+        while not self._ended:
+            read = await (self._next or self._read())
+            self._ended = len(read) < PAGE
+            if read:
+                self._after = read[-1].position if self._brain.keyed_by == "correlation" else read[-1].version
+            if self._reads is not None and not self._ended:
+                self._next = self._reads.create_task(self._read())
+            wanted = [row for row in read if self._wants(row)]
+            if wanted:
+                return wanted
+        return []
+
+    async def _read(self) -> list[StoredEvent]:
+        decider = self._brain.name if self._own else None
+        if self._brain.keyed_by == "correlation":
+            return await self._log.read_correlation(self._key, after=self._after, limit=PAGE, decider=decider)
+        return await self._log.read_stream(self._key, after=self._after, limit=PAGE, decider=decider)
+
+    def _wants(self, row: StoredEvent) -> bool:
+        topic = row.topic
+        folds = self._folds.get(topic)
+        if folds is None:
+            folds = self._folds[topic] = fold_topic(self._brain, topic)
+        return folds and (row.decided_by is not None and decided_by(self._brain, row)) is self._own

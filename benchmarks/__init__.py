@@ -1,0 +1,1 @@
+"""Measurements of the hive against raw floors, in pairs, in one process. Never tests."""

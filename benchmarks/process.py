@@ -1,0 +1,51 @@
+"""What a process costs: imports, and five hundred commands in flight."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.pairs import Figure
+
+
+def _seconds(*arguments: str) -> float:
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begin
+
+
+def start_up(name: str, arguments: list[str], *, must: float, aim: float) -> Figure:
+    """Seconds over a bare interpreter, median of pairs."""
+    pairs = [(_seconds("-c", "pass"), _seconds(*arguments)) for _ in range(7)]
+    over = statistics.median(ours - bare for bare, ours in pairs)
+    return Figure(
+        name=name,
+        ratio=over,
+        must=must,
+        aim=aim,
+        candidate=statistics.median(ours for _, ours in pairs),
+        floor=statistics.median(bare for bare, _ in pairs),
+        unit="s over a bare interpreter",
+        pairs=len(pairs),
+        lower_is_better=True,
+    )
+
+
+def imports() -> Figure:
+    """``import hive_bus``."""
+    return start_up("import hive_bus", ["-c", "import hive_bus"], must=0.35, aim=0.2)
+
+
+def help_text() -> Figure:
+    """``hive --help``."""
+    return start_up("hive --help", [str(Path(sys.executable).with_name("hive")), "--help"], must=0.5, aim=0.3)
+
+
+def resident() -> float:
+    """This process's resident memory in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000
