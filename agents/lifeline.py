@@ -19,7 +19,7 @@ import subprocess
 import threading
 from typing import Final
 
-__all__ = ["STARTER", "forget", "open_end"]
+__all__ = ["STARTER", "forget", "open_end", "remember"]
 
 # The list lives in the positional parameters' place, a string: a shell has nothing else that needs no other program.
 _KEEPER: Final = """
@@ -34,12 +34,14 @@ done
 for group in $groups; do kill -s KILL -- "-$group"; done 2>/dev/null
 """
 
-STARTER: Final = 'echo "+ $$" >&0; [ -z "$1" ] || ulimit -Sn "$1"; shift; exec "$@" </dev/null'
+# Without the trap a keeper that dies at this very moment would take the command with it (SIGPIPE).
+STARTER: Final = 'trap "" PIPE; echo "+ $$" 2>/dev/null >&0; trap - PIPE; [ -z "$1" ] || ulimit -Sn "$1"; shift; exec "$@" </dev/null'
 """What a command is started through: ``sh -c STARTER sh SOFT_LIMIT ARGV...`` with :func:`open_end` as standard input."""
 
 _lock = threading.Lock()
 _keeper: subprocess.Popen[bytes] | None = None
 _end = -1
+_groups: set[int] = set()
 
 
 def open_end() -> int:
@@ -59,12 +61,20 @@ def open_end() -> int:
                     env={},
                     start_new_session=True,
                 )
+            os.write(_end, b"".join(b"+ %d\n" % group for group in _groups))
         return _end
+
+
+def remember(group: int) -> None:
+    """Note a started group, for another keeper where this one dies."""
+    with _lock:
+        _groups.add(group)
 
 
 def forget(group: int) -> None:
     """Take a group off the list, before its leader is reaped and its number can be given to somebody else."""
     with _lock:
+        _groups.discard(group)
         if _end >= 0:
             try:
                 os.write(_end, b"- %d\n" % group)
@@ -90,6 +100,7 @@ def _disown() -> None:
     """In a forked child: drop the pipe, or the keeper would wait for this child's end as well."""
     global _keeper, _lock  # noqa: PLW0603
     _lock = threading.Lock()
+    _groups.clear()
     _close()
     if _keeper is not None:
         _keeper.returncode = 0

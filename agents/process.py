@@ -212,6 +212,7 @@ class _Running:
             for writer in writers:
                 os.close(writer)
         type(self).in_flight += 1
+        lifeline.remember(self._process.pid)
         for reader in self._pipes:
             self._loop.add_reader(reader, self._read, reader)
         self._watch(self._process.pid)

@@ -13,11 +13,11 @@ import asyncio
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
@@ -270,17 +270,18 @@ def _children(directory: Path) -> list[Path]:
 
 
 def _remove_tree(path: Path) -> None:
-    def retry(remove: Callable[[str], Any], name: str, _: object) -> None:
-        # A directory without write permission keeps its entries: some package caches are made like that.
-        parent = os.path.dirname(name)  # noqa: PTH120
-        if not os.path.lexists(name):
-            return
-        for directory in (parent, name):
-            if os.path.isdir(directory) and not os.path.islink(directory):  # noqa: PTH112, PTH114
-                os.chmod(directory, stat.S_IRWXU)  # noqa: PTH101
-        shutil.rmtree(name) if os.path.isdir(name) else remove(name)  # noqa: PTH112
-
     if path.is_symlink() or path.is_file():
         path.unlink()
-    elif path.exists():
-        shutil.rmtree(path, onerror=retry)
+        return
+    if not path.exists():
+        return
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        # A directory without write permission keeps its entries: some package caches are made like that.
+        path.chmod(stat.S_IRWXU)
+        for directory, names, _ in os.walk(path):
+            for below in (Path(directory, name) for name in names):
+                if not below.is_symlink():
+                    below.chmod(stat.S_IRWXU)
+        shutil.rmtree(path)

@@ -8,7 +8,9 @@ import signal
 from pathlib import Path
 
 import pytest
+import uvloop
 
+from agents import lifeline
 from agents.process import CommandResult, run_command
 from hive_errors import CommandNotStarted
 
@@ -207,3 +209,69 @@ class TestLimits:
         assert sorted(Path("/proc/self/fd").iterdir()) == before
         # The keeper is the only child, and it runs.
         assert os.waitpid(-1, os.WNOHANG) == (0, 0)
+
+
+class TestKeeper:
+    """The small shell that ends commands whose hive was killed."""
+
+    async def test_a_keeper_that_was_killed_is_replaced(self, pids: Path) -> None:
+        """Running commands go on, and the next keeper knows them."""
+        await run("true")
+        keeper = lifeline._keeper
+        assert keeper is not None
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(run(f"echo $$ >{pids}; exec sleep 1000", timeout=10))
+            (pid,) = await running(pids)
+            keeper.kill()
+            await gone(keeper.pid)
+            assert (await run("echo again")).output == "again\n"
+            assert lifeline._keeper is not keeper
+            # What would happen if this process died now: the pipe is closed.
+            lifeline._close()
+            await gone(pid)
+        assert task.result().signal == signal.SIGKILL
+        assert (await run("echo again")).output == "again\n"
+
+    async def test_a_keeper_that_dies_at_the_start_stops_nobody(self) -> None:
+        """A command that finds nobody to register with runs all the same."""
+        await run("true")
+        keeper = lifeline._keeper
+        assert keeper is not None
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run("echo done", timeout=10)) for _ in range(20)]
+            await asyncio.sleep(0)
+            keeper.kill()
+        assert {task.result().output for task in tasks} == {"done\n"}
+        assert {task.result().stderr for task in tasks} == {""}
+
+    async def test_a_forked_child_keeps_nobody(self) -> None:
+        """A child made by fork holds no end of the pipe: this process's end is still seen as such."""
+        await run("true")
+        end = lifeline._end
+        child = os.fork()
+        if child == 0:
+            try:
+                os.fstat(end)
+            except OSError:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert (await run("echo fine")).output == "fine\n"
+
+    async def test_without_process_descriptors_a_thread_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On systems without them everything else is the same."""
+        monkeypatch.delattr(os, "pidfd_open")
+        result = await run("echo out; exit 3")
+        assert (result.output, result.exit_code) == ("out\n", 3)
+        assert (await run("sleep 1000", timeout=0.1)).timed_out
+
+
+async def test_it_runs_on_other_loops() -> None:
+    """Nothing in it needs the standard library's own loop."""
+
+    def elsewhere() -> CommandResult:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run("echo out; exit 3"))
+
+    result = await asyncio.to_thread(elsewhere)
+    assert (result.output, result.exit_code) == ("out\n", 3)

@@ -139,6 +139,27 @@ class TestAttempts:
         assert await attempt_of(repo, "t1") == first
         assert (first.path / "one.txt").read_text() == "kept\n"
 
+    async def test_a_half_made_worktree_is_made_anew(self, repo: Repository) -> None:
+        """Without the mark that it is whole, what is there does not count, read-only directories included."""
+        await repo.begin(RUN, when=WHEN)
+        first = await attempt_of(repo, "t1")
+        admin = Path(git(first.path, "rev-parse", "--absolute-git-dir"))
+        (admin / "hive-ready").unlink()
+        (first.path / "one.txt").unlink()
+        (first.path / "deep" / "closed").mkdir(parents=True)
+        (first.path / "deep" / "closed" / "f").touch()
+        (first.path / "deep" / "closed").chmod(0o500)
+        assert await attempt_of(repo, "t1") == first
+        assert sorted(path.name for path in first.path.iterdir()) == [".git", ".gitignore", "one.txt", "two.txt"]
+
+    async def test_a_file_in_its_place_is_no_worktree(self, repo: Repository) -> None:
+        """Whatever lies there goes: the directory belongs to the hive."""
+        await repo.begin(RUN, when=WHEN)
+        place = repo.top / ".hive" / "worktrees" / RUN
+        place.mkdir(parents=True)
+        (place / "t1.1").write_text("")
+        assert (await attempt_of(repo, "t1")).path == place / "t1.1"
+
     async def test_it_starts_at_the_merge_of_what_it_needs(self, repo: Repository) -> None:
         """Both needs' changes are there, and equal dates give equal commits."""
         await repo.begin(RUN, when=WHEN)

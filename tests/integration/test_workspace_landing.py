@@ -176,3 +176,43 @@ class TestIntegration:
         with pytest.raises(GitFailed, match="nonsense") as caught:
             await repo.diff("nonsense", "HEAD")
         assert caught.value.exit_code == 128
+
+
+class TestHalfLanded:
+    """A fast-forward that was killed in the middle of writing the user's files."""
+
+    @pytest.fixture
+    async def result(self, repo: Repository, checkout: Path) -> str:
+        """A result that changes both files and adds one, and the mark that its landing had begun."""
+        await repo.begin(RUN, when=WHEN)
+        a = await changed(repo, "a", {"one.txt": "from a\n", "two.txt": "from a\n", "new.txt": "from a\n"})
+        merged = await repo.merge(RUN, a, "Accept a", when=WHEN)
+        assert isinstance(merged, Merged)
+        git(checkout, "update-ref", f"refs/hive/{RUN}/landing", merged.commit)
+        (checkout / "one.txt").write_text("from a\n")
+        return merged.commit
+
+    @pytest.mark.parametrize("locked", [False, True])
+    async def test_it_is_completed(self, repo: Repository, checkout: Path, result: str, locked: bool) -> None:
+        """Every file is the old one or the new one: what is missing is done, whoever's dead git held the lock."""
+        (checkout / "new.txt").write_text("from a\n")
+        if locked:
+            (checkout / ".git" / "index.lock").touch()
+        finished = await repo.finish(RUN, when=WHEN)
+        assert finished.fast_forwarded
+        assert git(checkout, "rev-parse", "main") == result
+        assert git(checkout, "status", "--porcelain") == ""
+        assert (checkout / "two.txt").read_text() == "from a\n"
+
+    async def test_the_user_s_own_change_stops_it(self, repo: Repository, checkout: Path, result: str) -> None:
+        """A file that is neither the old nor the new one is the user's: nothing is touched, the result waits."""
+        (checkout / "two.txt").write_text("mine\n")
+        finished = await repo.finish(RUN, when=WHEN)
+        assert finished.merge_command == f"git merge hive/{RUN}"
+        assert (checkout / "two.txt").read_text() == "mine\n"
+        assert git(checkout, "rev-parse", f"hive/{RUN}") == result
+
+    async def test_without_the_mark_it_is_the_user_s(self, repo: Repository, checkout: Path, result: str) -> None:
+        """The same files without our mark are somebody's work."""
+        git(checkout, "update-ref", "-d", f"refs/hive/{RUN}/landing")
+        assert not (await repo.finish(RUN, when=WHEN)).fast_forwarded
