@@ -163,15 +163,6 @@ async def discard_parked(bus: Bus, group: str, key: str, *, reason: str) -> int:
     return await _tell(bus, row, event, from_position=row.from_position + 1)
 
 
-async def discarded(bus: Bus, group: str) -> frozenset[int]:
-    """The positions that were discarded for a group: a rebuild leaves them out."""
-    positions = set()
-    async for record in bus.read(EventDiscarded.TOPIC):
-        if record.data.get("group") == group:
-            positions.add(int(record.data["position"]))
-    return frozenset(positions)
-
-
 async def _row(bus: Bus, group: str, key: str) -> ParkedKey:
     for row in await bus.store.checkpoints.parked(group):
         if row.key == key:

@@ -140,6 +140,7 @@ class Recovery:
             events=tuple(collector.events),
             work=tuple(collector.work),
             expected=dict(collector.expected),
+            views=tuple(getattr(collector, "views", ())),
             parks=parks,
             move=move,
             refused=lambda link, verdict: self._refused(holding, record, link, verdict),
@@ -245,9 +246,10 @@ class Recovery:
             unpark = UnparkKey(group=self._group, key=parked.key)
             holding.chain.add(self.link(holding, record, collector, parks=(unpark,)))
             return False
-        if collector.events:
-            row = parked.row(self._group, holding.owned.number, retry_in=0)
-            holding.chain.add(self.link(holding, record, collector, parks=(row,)))
+        link = self.link(holding, record, collector)
+        if link.events or link.views:
+            link.parks = (parked.row(self._group, holding.owned.number, retry_in=0),)
+            holding.chain.add(link)
         if len(holding.chain) > AHEAD:
             await holding.chain.drain()
         return True
