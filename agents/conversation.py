@@ -6,15 +6,18 @@ messages only. It must not know what is talked about.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
+
+import rfc8785
 
 from hive_bus.brain import Input
 from hive_bus.effects import effect_key
 from hive_bus.event import Event
 from hive_bus.events.model import ModelCancelRequested, ModelRequested
 
-__all__ = ["Conversation", "ask", "heard"]
+__all__ = ["Conversation", "ask", "heard", "key_of_call", "request_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +51,32 @@ def ask(
     max_tokens: int = 8192,
 ) -> ModelRequested:
     """The next call; ``system`` and ``tools`` count on the first turn alone."""
-    if talk.turn:
-        system, tools = "", ()
-    messages = ({"role": "user", "content": prompt},)
-    new = {"system": system, "tools": tools, "messages": messages, "params": {}, "max_tokens": max_tokens}
-    return ModelRequested(
+    request = ModelRequested(
         conversation=talk.name,
         turn=talk.turn + 1,
         role=talk.role,
         task_id=talk.task_id,
         try_number=talk.try_number,
         model=talk.model,
-        system=system,
-        messages=messages,
-        tools=tools,
+        system="" if talk.turn else system,
+        messages=({"role": "user", "content": prompt},),
+        tools=() if talk.turn else tools,
         max_tokens=max_tokens,
-        effect_key=effect_key("model", talk.model, new, previous=talk.key),
         priority=talk.priority,
     )
+    return request.model_copy(update={"effect_key": request_key(request, previous=talk.key)})
+
+
+def request_key(request: ModelRequested, *, previous: str = "") -> str:
+    """The effect key of a call, from the one before it and what is new; the hand computes it again."""
+    new = {
+        "system": request.system,
+        "tools": request.tools,
+        "messages": request.messages,
+        "params": request.params,
+        "max_tokens": request.max_tokens,
+    }
+    return key_of_call("model", request.model, new, previous=previous)
 
 
 def heard(talk: Conversation, record: Input) -> Conversation:
@@ -79,3 +90,12 @@ def heard(talk: Conversation, record: Input) -> Conversation:
             return replace(talk, open="", cancel_asked=False)
         case _:
             return talk
+
+
+def key_of_call(kind: str, name: str, payload: Any, *, previous: str = "", tree: str = "") -> str:
+    """The effect key; of the JSON text where RFC 8785 has no form for a value, such as an integer beyond 53 bits."""
+    try:
+        return effect_key(kind, name, payload, previous=previous, tree=tree)
+    except rfc8785.CanonicalizationError:
+        text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+        return effect_key(kind, name, text, previous=previous, tree=tree)

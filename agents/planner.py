@@ -8,7 +8,7 @@ and she asks again with the reasons. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from agents.conversation import Conversation, ask, heard
@@ -47,9 +47,10 @@ class Planning:
     tools: tuple[dict[str, Any], ...] = ()
     wanted: int = 0
     reasons: tuple[str, ...] = ()
-    talk: Conversation = Conversation(name=CONVERSATION, role="planner")
+    talk: Conversation = field(default_factory=lambda: Conversation(name=CONVERSATION, role="planner"))
     answer: str | None = None
     fault: str = ""
+    unanswered: bool = False
     cancelling: bool = False
     over: bool = False
 
@@ -93,20 +94,26 @@ class Planner(Brain[Planning]):
                     talk=replace(state.talk, model=asked.model),
                 )
             case WorkflowPlanRequested(attempt=attempt, reasons=reasons):
-                return replace(state, wanted=attempt, reasons=reasons, answer=None, fault="")
+                # A turn without a reply cannot be built upon.
+                anew = Conversation(name=f"{CONVERSATION}:{attempt}", role="planner", model=state.talk.model)
+                talk = anew if state.unanswered else state.talk
+                return replace(
+                    state, wanted=attempt, reasons=reasons, answer=None, fault="", talk=talk, unanswered=False
+                )
             case WorkflowPlanGenerated():
                 return replace(state, wanted=0, reasons=(), answer=None, fault="")
             case WorkflowCancelRequested():
                 return replace(state, cancelling=True)
             case WorkflowCompleted() | WorkflowFailed() | WorkflowCancelled():
                 return replace(state, over=True)
-            case ModelRequested(conversation="planner") | ModelCancelRequested():
+            case ModelRequested(role="planner") | ModelCancelRequested():
                 return replace(state, talk=heard(state.talk, record))
             case ModelResponded(message=message) if record.causation_id == state.talk.open:
                 answer = text_of(message.get("content", ()))
                 return replace(state, talk=heard(state.talk, record), answer=answer)
             case ModelFailed(reason=reason) | ModelCancelled(reason=reason) if record.causation_id == state.talk.open:
-                return replace(state, talk=heard(state.talk, record), fault=reason or "the model call was cancelled")
+                fault = reason or "the model call was cancelled"
+                return replace(state, talk=heard(state.talk, record), fault=fault, unanswered=True)
             case _:
                 return state
 

@@ -14,6 +14,8 @@ from agents.run_state import Task
 
 __all__ = [
     "CONFLICT",
+    "GO_ON",
+    "NO_SUCH_TOOL",
     "PLANNER_SYSTEM",
     "REVIEWER_SYSTEM",
     "UNKNOWN_OUTCOME",
@@ -30,6 +32,8 @@ CONFLICT = (
     "Your change was approved, but it conflicts with changes that were merged meanwhile, in: {files}. You start again "
     "from the merged state. Make your change once more so that it fits what is there now."
 )
+NO_SUCH_TOOL = "There is no tool {tool!r}. The tools are: {known}."
+GO_ON = "Your answer was cut off. Go on exactly where it stopped."
 UNKNOWN_OUTCOME = "The outcome is unknown: it may have run, in part or in full. Look before you do it again."
 
 _DRONE = """\

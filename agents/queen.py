@@ -199,7 +199,7 @@ def _complete(turn: Turn) -> None:
         WorkflowCompleted(
             output=_output(run),
             commit=data.get("commit") or run.tip,
-            branch=data.get("branch"),
+            branch=data.get("branch") if data.get("merge_command") else data.get("target"),
             merge_command=data.get("merge_command"),
         )
     )

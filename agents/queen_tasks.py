@@ -158,8 +158,11 @@ def _start(turn: Turn, task: Task) -> None:
 
 def _effect(run: Run, step: Mapping[str, Any]) -> EffectClass:
     """The step's word, else its tool's; a command is thought to be safe to repeat unless its author says otherwise."""
-    manifest = next((tool for tool in run.tools if tool.get("name") == step.get("tool")), {})
-    return EffectClass(step.get("effect") or manifest.get("effect") or "idempotent")
+    named = step.get("effect")
+    if named is None and (tool := step.get("tool")) is not None:
+        manifest = next((manifest for manifest in run.tools if manifest.get("name") == tool), {})
+        named = manifest.get("effect") or ("pure" if tool == "noop" else None)
+    return EffectClass(named or "idempotent")
 
 
 def _place(run: Run, task: Task) -> dict[str, Any]:
@@ -331,7 +334,7 @@ def _approve(turn: Turn, task: Task) -> None:
     if not turn.run.in_git or task.commit is None:
         _complete(turn, task)
         return
-    given = {"commit": task.commit, "task_id": task.id, "message": task.spec.get("name", task.id)}
+    given = {"commit": task.commit, "task_id": task.id}
     _ask_workspace(turn, task, "workspace.integrate", given, EffectClass.IDEMPOTENT)
 
 

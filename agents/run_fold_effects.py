@@ -97,7 +97,9 @@ def _own_tool_ended(run: Run, record: Input, result: Result) -> Run:
             text = result.output if result.outcome == "completed" else unread
             return run.put(replace(run.tasks[intent.task_id], phase="judge", diff=text))
         case "workspace.integrate":
-            return run.put(replace(run.tasks[intent.task_id], phase="merged", merge=result), merging=False)
+            head = result.data.get("head") if isinstance(result.data, dict) else None
+            found = replace(run.tasks[intent.task_id], phase="merged", merge=result)
+            return run.put(found, merging=False, head=head or run.head)
         case _:
             return replace(run, phase="finished", finish=result)
 

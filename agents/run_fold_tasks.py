@@ -92,8 +92,7 @@ def _returned(run: Run, event: task.TaskReturned, record: Input) -> Run:
 
 def _completed(run: Run, event: task.TaskCompleted, _record: Input) -> Run:
     view = StepView(status="completed", output=event.output, exit_code=event.exit_code)
-    head = event.commit or run.head if run.tasks[event.task_id].kind == "prompt" else run.head
-    return _close(replace(run, head=head), event.task_id, "completed", view)
+    return _close(run, event.task_id, "completed", view)
 
 
 def _failed(run: Run, event: task.TaskFailed, _record: Input) -> Run:

@@ -28,13 +28,13 @@ RUN = "run0000001"
 class Hive:
     """Brains, a log, and the intents that are open in it."""
 
-    def __init__(self, *brains: Brain[Any], choose: Callable[[int], int] = lambda count: 0) -> None:
+    def __init__(self, *brains: Brain[Any], choose: Callable[[int], int] | None = None) -> None:
         self.log: list[Record] = []
         self.open: dict[str, Record] = {}
         self.cancel_asked: dict[str, str] = {}
         self.ended: dict[str, Record] = {}
         self._versions: dict[str, int] = {}
-        self._choose = choose
+        self._choose = choose or (lambda _: 0)
         self._folders = [Folder(brain) for brain in brains]
         self._read = [0 for _ in brains]
         self.states: dict[tuple[str, str], Any] = {}
