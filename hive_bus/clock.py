@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from hive_bus.bus import Bus
 from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
@@ -26,6 +27,13 @@ PAGE = 200
 _log = get_logger(__name__)
 
 
+class Struck(NamedTuple):
+    """How many due rows were dealt with, and how many are left to newer processes."""
+
+    done: int
+    left: int
+
+
 class Clock:
     """Makes what is due happen, until cancelled. ``on_ready`` is told when work became claimable by time."""
 
@@ -40,25 +48,28 @@ class Clock:
         try:
             while True:
                 self._wake.clear()
-                if await self.strike() < PAGE:
-                    await self._rest()
+                struck = await self.strike()
+                if struck.done < PAGE:
+                    await self._rest(struck)
         finally:
             forget()
 
-    async def strike(self) -> int:
-        """Act on everything that is due now; returns how many rows there were."""
+    async def strike(self) -> Struck:
+        """Act on everything that is due now."""
         items = await self.bus.store.work.due(limit=PAGE)
+        done = 0
         for item in items:
-            await self._act(item)
-        return len(items)
+            done += await self._act(item)
+        return Struck(done, len(items) - done)
 
     def _note(self, rows: Sequence[StoredEvent]) -> None:
         """Something was appended that may fall due before the poll."""
         if any(row.topic.endswith(_TIMELY) for row in rows):
             self._wake.set()
 
-    async def _rest(self) -> None:
-        due = await self.bus.store.work.next_due()
+    async def _rest(self, struck: Struck) -> None:
+        # What is left to newer processes stays due: nobody may run in circles for it.
+        due = None if struck.left else await self.bus.store.work.next_due()
         wait = POLL if due is None else min(max((due - self.bus.now()) / 1_000_000, 0.0), POLL)
         try:
             async with asyncio.timeout(wait):
@@ -66,14 +77,15 @@ class Clock:
         except TimeoutError:
             return
 
-    async def _act(self, item: WorkItem) -> None:
+    async def _act(self, item: WorkItem) -> bool:
+        """Do what the row means; False: it is for a newer process."""
         record, intent = await self._intent(item)
         if record is None or intent is None:
-            return
+            return False
         if item.reason == "delay" and _policy(intent).waits_for != "time":
             if await self.bus.store.work.make_ready(item.work_id) and self._on_ready is not None:
                 self._on_ready()
-            return
+            return True
         event, change = meaning(item, intent)
         now = self.bus.now()
         new = encode_event(
@@ -88,6 +100,7 @@ class Clock:
         await surely(self.bus, AppendRequest(epoch=self.bus.writer.epoch, events=(new,), work=(change,)))
         if self._on_ready is not None and isinstance(change, WorkRetry):
             self._on_ready()
+        return True
 
     async def _intent(self, item: WorkItem) -> tuple[Record | None, Intent | None]:
         """The item's intent; one that this process cannot decode is left to newer ones."""

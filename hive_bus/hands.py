@@ -44,6 +44,7 @@ POLL = 1.0
 PULL = 200
 LONGEST_BACKOFF = 300.0
 REMEMBERED = 10_000
+_CUT = (".attempt_failed", ".failed", ".cancelled")
 
 _log = get_logger(__name__)
 
@@ -78,26 +79,35 @@ class HandRunner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._load = {id(hand): 0 for hand in hands}
         self._cancelled: dict[str, str] = {}
+        self._ending: set[str] = set()
         self._intents: OrderedDict[str, Record] = OrderedDict()
         self._topics = {hand.intent.TOPIC for hand in hands}
         self._wake = asyncio.Event()
         self._own_head = 0
 
     async def run(self) -> None:
-        """Claim and perform until cancelled; a lost lease ends it, and everything it holds."""
-        lease = await self.bus.open_lease()
-        forget = self.bus.writer.on_commit(self._note)
+        """Claim and perform until cancelled; a lost lease ends everything it holds, and a new one begins."""
+        forget = (self.bus.writer.on_commit(self._note), self.bus.tail.listen(self._cut_off))
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._stop_when_lost(lease), name="hands:lease")
-                group.create_task(self._follow(), name="hands:follow")
-                while True:
-                    self._wake.clear()
-                    await self._cancel_asked(lease)
-                    if not await self._pull(lease, group):
-                        await _wait(self._wake, POLL)
+            while True:
+                try:
+                    await self._serve(await self.bus.open_lease())
+                except* _LeaseLost:
+                    _log.error("hands.lease_lost", worker=self.worker)
         finally:
-            forget()
+            for each in forget:
+                each()
+
+    async def _serve(self, lease: ProcessLease) -> None:
+        """Claim and perform under this lease."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_raise_when_lost(lease), name="hands:lease")
+            group.create_task(self._follow(), name="hands:follow")
+            while True:
+                self._wake.clear()
+                await self._cancel_asked(lease)
+                if not await self._pull(lease, group):
+                    await _wait(self._wake, POLL)
 
     def _note(self, rows: Sequence[StoredEvent]) -> None:
         """Remember fresh intents of this process's commits: they need not be read again."""
@@ -123,12 +133,13 @@ class HandRunner:
         """Look again: time has made something ready."""
         self._wake.set()
 
-    async def _stop_when_lost(self, lease: ProcessLease) -> None:
-        await lease.lost.wait()
-        _log.error("hands.lease_lost", lease_id=lease.lease_id)
-        for task in self._running.values():
-            task.cancel()
-        raise LeaseLost
+    def _cut_off(self, rows: Sequence[StoredEvent]) -> None:
+        """Somebody ended an attempt that runs here (a clock, whose timeout struck): it stops, and its slot is free."""
+        for row in rows:
+            work_id = row.causation_id or ""
+            if work_id in self._running and work_id not in self._ending and row.topic.endswith(_CUT):
+                self._ending.add(work_id)
+                self._running[work_id].cancel()
 
     async def _pull(self, lease: ProcessLease, group: asyncio.TaskGroup) -> bool:
         """Claim what there are free slots for; whether more may be waiting."""
@@ -140,7 +151,8 @@ class HandRunner:
             limit = min(free, PULL)
             items = await self.bus.store.work.claimable(hand.queues, limit=limit, worker=self.worker)
             wanted = [found for item in items if (found := await self._find(item, hand)) is not None]
-            more = more or len(items) == limit
+            # A full page of what only newer processes can read is no reason to ask again at once.
+            more = more or (len(items) == limit and bool(wanted))
             await self._claim(wanted, lease, group)
         return more
 
@@ -165,21 +177,21 @@ class HandRunner:
 
     async def _claim(self, wanted: Sequence[Claimed], lease: ProcessLease, group: asyncio.TaskGroup) -> None:
         """Claim them all in one commit; inline ones are done with it, the others start."""
-        claims: list[tuple[Claimed, asyncio.Future[Verdict]]] = []
+        claims: list[tuple[Claimed, AppendRequest, asyncio.Future[Verdict]]] = []
         inline: list[tuple[Claimed, Event | Failure, Share]] = []
         for claimed in wanted:
             claim = WorkClaim(work_id=claimed.item.work_id, fence=claimed.item.fence, lease_id=lease.lease_id)
             started = self._event(claimed, claimed.intent.started(attempt=claimed.attempt, by=self.worker))
             if claimed.hand.inline(claimed.intent):
                 outcome = await self._perform(claimed)
-                events, work = self._ending(claimed, outcome)
+                events, work = self._outcome(claimed, outcome)
                 share = self._share(claimed, [started, *events], (claim, *work))
                 inline.append((claimed, outcome, share))
             else:
                 request = AppendRequest(epoch=self.bus.writer.epoch, events=(started,), work=(claim,))
-                claims.append((claimed, self.bus.writer.submit(request)))
-        for claimed, future in claims:
-            if isinstance(await future, Appended):
+                claims.append((claimed, request, self.bus.writer.submit(request)))
+        for claimed, request, future in claims:
+            if isinstance(await surely(self.bus, request, future), Appended | AlreadyThere):
                 self._start(claimed, group)
         for _, _, share in inline:
             await self._settle(share)
@@ -193,6 +205,8 @@ class HandRunner:
         def done(_: asyncio.Task[None]) -> None:
             del self._running[work_id]
             self._load[id(hand)] -= 1
+            self._ending.discard(work_id)
+            self._cancelled.pop(work_id, None)
             self._wake.set()
 
         task.add_done_callback(done)
@@ -204,13 +218,16 @@ class HandRunner:
             try:
                 outcome = await self._perform(claimed)
             except asyncio.CancelledError:
-                reason = self._cancelled.pop(work_id, None)
-                if reason is None:
+                reason = self._cancelled.get(work_id)
+                if reason is None or work_id in self._ending:
                     raise
+                self._ending.add(work_id)
                 event = self._event(claimed, claimed.intent.cancelled(reason))
                 await self._end(claimed, None, [event], (WorkEnd(work_id=work_id, fence=claimed.fence),))
                 return
-            events, work = self._ending(claimed, outcome)
+            # From here on a request to cancel comes too late: what came of it is on its way.
+            self._ending.add(work_id)
+            events, work = self._outcome(claimed, outcome)
             await self._end(claimed, outcome, events, work)
 
     async def _perform(self, claimed: Claimed) -> Event | Failure:
@@ -223,22 +240,25 @@ class HandRunner:
             bus=self.bus,
             touch=lambda: self._touch(claimed),
         )
-        repeatable = policy.effect in {EffectClass.PURE, EffectClass.IDEMPOTENT}
+        # What can be asked is asked before it is tried again.
+        repeatable = policy.effect is not EffectClass.UNSAFE
+        kind = "error" if repeatable else "unknown"
+        limit = asyncio.timeout(None if hand.keeps_time else policy.running_timeout)
         try:
-            async with asyncio.timeout(None if hand.keeps_time else policy.running_timeout):
+            async with limit:
                 if claimed.attempt > 1 and policy.effect is EffectClass.RECONCILABLE:
                     known = await hand.reconcile(intent, ctx)
                     if known is not None:
                         return known
                 return await hand.perform(intent, ctx)
-        except TimeoutError:
-            return Failure(reason=f"no result within {policy.running_timeout} s", kind="timeout", retryable=repeatable)
         except Exception as problem:  # noqa: BLE001 - a hand's mistake is an outcome of its effect, the process stays up
+            if isinstance(problem, TimeoutError) and limit.expired():
+                reason = f"no result within {policy.running_timeout} s"
+                return Failure(reason=reason, kind="timeout" if repeatable else kind, retryable=repeatable)
             _log.exception("hand.raised", topic=claimed.record.topic, error=str(problem))
-            kind = "error" if repeatable else "unknown"
             return Failure(reason=f"{type(problem).__name__}: {problem}", kind=kind, retryable=repeatable)
 
-    def _ending(self, claimed: Claimed, outcome: Event | Failure) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
+    def _outcome(self, claimed: Claimed, outcome: Event | Failure) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
         """The events and queue changes of an outcome: a result, another attempt, or the end."""
         work_id, fence = claimed.item.work_id, claimed.fence
         end: tuple[WorkChange, ...] = (WorkEnd(work_id=work_id, fence=fence),)
@@ -327,7 +347,7 @@ class HandRunner:
             return
         for work_id in await self.bus.store.work.cancelled(lease.lease_id):
             task = self._running.get(work_id)
-            if task is not None and work_id not in self._cancelled:
+            if task is not None and work_id not in self._cancelled and work_id not in self._ending:
                 self._cancelled[work_id] = "cancelled on request"
                 task.cancel()
 
@@ -343,8 +363,13 @@ class Share:
     future: asyncio.Future[Verdict]
 
 
-class LeaseLost(Exception):
+class _LeaseLost(Exception):
     """This process's lease was closed by another: it must stop everything it holds."""
+
+
+async def _raise_when_lost(lease: ProcessLease) -> None:
+    await lease.lost.wait()
+    raise _LeaseLost
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -20,7 +20,16 @@ from hive_bus.event import Event
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups import GroupMember, Owned
 from hive_bus.record import Record
-from hive_bus.session import SAME_APPEND, Ahead, Folder, Session, decided_by, fold_topic, key_of, load
+from hive_bus.session import (
+    SAME_APPEND,
+    Ahead,
+    Folder,
+    Session,
+    decided_by,
+    fold_topic,
+    key_of,
+    load,
+)
 from hive_bus.surely import surely
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import (
@@ -34,7 +43,7 @@ from hive_core_db.records import (
     UnparkKey,
     Verdict,
 )
-from hive_errors import DuplicateMismatch, Fenced, HiveError, NewerVersion
+from hive_errors import DuplicateMismatch, Fenced, HiveError, NewerVersion, StoreError
 
 PARTITIONS = 16
 SESSIONS = 20_000
@@ -52,11 +61,13 @@ class BrainHost(Generic[State]):
         self.bus = bus
         self.brain = brain
         self.group = f"brain/{brain.name}"
-        self._folder = Folder(brain)
+        self._folder = _Checked(brain)
         self._sessions: dict[str, Session[State]] = {}
         self._owned: dict[int, Owned] = {}
         self._folds: dict[str, bool] = {}
         self._discarded: set[int] = set()
+        self._unmet: dict[str, int] = {}
+        self._unmet_below = 0
         self.member = GroupMember(
             bus,
             group=self.group,
@@ -69,11 +80,13 @@ class BrainHost(Generic[State]):
 
     async def run(self) -> None:
         """Host the brain until cancelled."""
-        forget = self.bus.writer.on_commit(self._note)
+        self._unmet_below = self.bus.tail.head
+        forget = (self.bus.writer.on_commit(self._adopt), self.bus.tail.listen(self._note))
         try:
             await self.member.run()
         finally:
-            forget()
+            for each in forget:
+                each()
 
     async def assigned(self, partition: Owned) -> None:
         """A partition is ours: whatever was remembered of it is stale."""
@@ -98,6 +111,7 @@ class BrainHost(Generic[State]):
         try:
             for record in page:
                 if decided_by(self.brain, record):
+                    self._folder.check(record)
                     continue
                 session = await self._session(partition, record)
                 if session.parked or record.position <= session.handled:
@@ -132,18 +146,38 @@ class BrainHost(Generic[State]):
                 owner=partition.owner,
                 work=work_changes(decided.bodies),
             )
-        pending.append((session, request, self.bus.writer.submit(request)))
+        after = pending[-1][2] if pending else None
+        pending.append((session, request, self.bus.writer.submit(request, after=after)))
 
     async def _settle(self, partition: Owned, pending: list[Pending[State]]) -> None:
-        """Wait for the verdicts; what the store could not take is given to it again, in order."""
-        for session, request, future in pending:
-            verdict = await surely(self.bus, request, future)
-            if isinstance(verdict, Appended | AlreadyThere):
-                continue
-            self._forget(partition.number)
-            if isinstance(verdict, FencedOff):
-                raise Fenced(what=verdict.what, held=verdict.held, actual=verdict.actual)
-            raise DuplicateMismatch(event_id=f"{session.key}: {verdict}")
+        """Wait for the verdicts; what the store could not take is given to it again, in order.
+
+        A decision must never overtake one of an earlier cause: a key counts as handled up to the cause of its last.
+        """
+        while pending:
+            session, request, future = pending[0]
+            try:
+                verdict = await future
+            except StoreError as problem:
+                if not problem.retryable:
+                    raise
+                await asyncio.wait([future for _, _, future in pending])
+                verdict = await surely(self.bus, request)
+                pending = pending[:1] + self._again(pending[1:])
+            if not isinstance(verdict, Appended | AlreadyThere):
+                self._forget(partition.number)
+                if isinstance(verdict, FencedOff):
+                    raise Fenced(what=verdict.what, held=verdict.held, actual=verdict.actual)
+                raise DuplicateMismatch(event_id=f"{session.key}: {verdict}")
+            pending = pending[1:]
+
+    def _again(self, failed: Sequence[Pending[State]]) -> list[Pending[State]]:
+        """Submit again what failed behind a request that is in the log by now."""
+        again: list[Pending[State]] = []
+        for session, request, future in failed:
+            future.exception()
+            again.append((session, request, self.bus.writer.submit(request, after=again[-1][2] if again else None)))
+        return again
 
     async def _session(self, partition: Owned, record: Record) -> Session[State]:
         key = key_of(self.brain, record) or ""
@@ -154,6 +188,7 @@ class BrainHost(Generic[State]):
             else:
                 session = await self._load(key, record.position - 1)
             session.partition = partition.number
+            session.waiting = max(self._unmet.pop(key, 0), self._unmet_below)
             self._sessions[key] = session
         session.seen = max(session.seen, record.position)
         return session
@@ -251,22 +286,29 @@ class BrainHost(Generic[State]):
         partition = self._owned.get(session.partition)
         if partition is None or self.brain.keyed_by != "correlation":
             return None
+        session.ahead = self._decide_ahead(session, partition, events)
+        return session.ahead
+
+    def _decide_ahead(self, session: Session[State], partition: Owned, events: Sequence[NewEvent]) -> Ahead | None:
         state, decided = session.state, list(events)
         bodies: list[Event] = []
-        for index, event in enumerate(events):
-            if self._folds_topic(event.topic):
-                state, more = self._folder.handle(state, _provisional(event), SAME_APPEND - index)
-                decided += more.events
-                bodies += more.bodies
-        session.ahead = Ahead(
+        try:
+            for index, event in enumerate(events):
+                if self._folds_topic(event.topic):
+                    state, more = self._folder.handle(state, _provisional(event), SAME_APPEND - index)
+                    decided += more.events
+                    bodies += more.bodies
+        except Exception as problem:  # noqa: BLE001 - the events go alone, and the brain fails on them where that parks their key
+            _log.warning("brain.not_ahead", brain=self.brain.name, key=session.key, error=str(problem))
+            return None
+        return Ahead(
             events=tuple(decided),
             bodies=tuple(bodies),
             inputs=len(events),
             owner=partition.owner,
-            quiet={correlation_id: session.seen},
+            quiet={session.key: session.seen},
             state=state,
         )
-        return session.ahead
 
     def settle_ahead(self, correlation_id: str) -> None:
         """The append that carried decisions ahead has its verdict: refused ones are forgotten."""
@@ -274,25 +316,71 @@ class BrainHost(Generic[State]):
         if session is not None:
             session.ahead = None
 
-    def _note(self, rows: Sequence[StoredEvent]) -> None:
-        """Follow this process's own commits, before anybody is told of them."""
+    def _adopt(self, rows: Sequence[StoredEvent]) -> None:
+        """What was decided ahead is in the log: it is the state now, before anybody is told of the commit."""
         for row in rows:
-            session = self._sessions.get(row.correlation_id if self.brain.keyed_by == "correlation" else row.stream)
-            if session is None:
+            session = self._sessions.get(row.correlation_id)
+            ahead = None if session is None else session.ahead
+            if session is None or ahead is None or row.event_id != ahead.events[0].event_id:
                 continue
-            session.seen = max(session.seen, row.position)
-            ahead = session.ahead
-            if ahead is not None and row.event_id == ahead.events[0].event_id:
-                session.state, session.ahead = ahead.state, None
-                session.handled = row.position + ahead.inputs - 1
-            if not decided_by(self.brain, row) and self._folds_topic(row.topic):
+            session.ahead = None
+            # The tail may have been quicker, and these very events, and more, were handled in the ordinary way.
+            if session.handled < row.position:
+                session.state, session.handled = ahead.state, row.position + ahead.inputs - 1
+                # The append proved that nothing of the key lies between what was seen and itself.
+                session.seen = max(session.seen, row.position + len(ahead.events) - 1)
+
+    def _note(self, rows: Sequence[StoredEvent]) -> None:
+        """Follow the log without a hole: what was seen of a key, and the last input that waits for it.
+
+        Other processes' events count as ours do: ``seen`` beyond one that is not handled would let an
+        append ahead jump over it.
+        """
+        by_correlation = self.brain.keyed_by == "correlation"
+        for row in rows:
+            key = row.correlation_id if by_correlation else row.stream
+            session = self._sessions.get(key)
+            if session is not None:
+                session.seen = max(session.seen, row.position)
+            if decided_by(self.brain, row) or not self._folds_topic(row.topic):
+                continue
+            if session is not None:
                 session.waiting = max(session.waiting, row.position)
+            else:
+                self._unmet[key] = row.position
+        if len(self._unmet) > SESSIONS:
+            self._unmet.clear()
+            self._unmet_below = rows[-1].position
 
     def _folds_topic(self, topic: str) -> bool:
         known = self._folds.get(topic)
         if known is None:
             known = self._folds[topic] = fold_topic(self.brain, topic)
         return known
+
+
+class _Checked(Folder[State]):
+    """A folder that goes on from no decision of a newer version of its brain."""
+
+    def __init__(self, brain: Brain[State]) -> None:
+        super().__init__(brain)
+        self._known = {self.decider}
+
+    def fold(self, state: State, event: StoredEvent) -> State:
+        """The state after a stored event. Raises :class:`NewerVersion`."""
+        if event.decided_by is not None and event.decided_by not in self._known and decided_by(self.brain, event):
+            self.check(event)
+        return super().fold(state, event)
+
+    def check(self, decision: StoredEvent) -> None:
+        """Raise :class:`NewerVersion` for a decision of a newer version: this code must not go on from it."""
+        decider = decision.decided_by or ""
+        if decider in self._known:
+            return
+        version = int(decider.partition("@")[2].partition(":")[0])
+        if version > self.brain.version:
+            raise NewerVersion(what=f"brain {self.brain.name}", stored=version, known=self.brain.version)
+        self._known.add(decider)
 
 
 async def discarded(bus: Bus, group: str) -> set[int]:

@@ -54,6 +54,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("brain", "name"), ("key", ""), ("position", "log position"), ("error", "")),
     ),
     Signal(
+        "brain.not_ahead",
+        "a brain's code failed on a result that was to share an append; the result goes alone, and the key is parked on it",
+        (("brain", "name"), ("key", ""), ("error", "")),
+    ),
+    Signal(
         "clock.undecodable",
         "a timer or a retry is due for an intent that this process cannot decode; it is left to a newer one",
         (("work_id", "event id"), ("error", "")),
@@ -112,8 +117,8 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
     ),
     Signal(
         "hands.lease_lost",
-        "this process lost its lease, so the effects that it was performing are cancelled",
-        (("lease_id", ""),),
+        "this process lost its lease, so the effects that it was performing are cancelled; it goes on under a new one",
+        (("worker", "name"),),
     ),
     Signal(
         "lease.lost",

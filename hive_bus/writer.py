@@ -22,7 +22,7 @@ BATCH_BYTES: Final = 1_000_000
 ROOM: Final = 10_000
 
 Committed = Callable[[Sequence[StoredEvent]], None]
-_Waiting = tuple[AppendRequest, "asyncio.Future[Verdict]"]
+_Waiting = tuple[AppendRequest, "asyncio.Future[Verdict]", "asyncio.Future[Verdict] | None"]
 
 
 class Writer:
@@ -45,10 +45,14 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
-    def submit(self, request: AppendRequest) -> asyncio.Future[Verdict]:
+    def submit(
+        self, request: AppendRequest, *, after: asyncio.Future[Verdict] | None = None
+    ) -> asyncio.Future[Verdict]:
         """Queue a request at once, in call order; the future is its verdict, or the store's error.
 
-        Callers pipeline with it and bound themselves. Raises :class:`BusClosed` after ``close``.
+        Callers pipeline with it and bound themselves. A request that comes ``after`` another fails with that
+        one's error if it failed: what was given to the store again is never overtaken.
+        Raises :class:`BusClosed` after ``close``.
         """
         if self._closed:
             raise BusClosed(what="append", reason="the bus is closed")
@@ -56,7 +60,7 @@ class Writer:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         verdict: asyncio.Future[Verdict] = loop.create_future()
-        self._queue.append((request, verdict))
+        self._queue.append((request, verdict, after))
         self._rouse()
         return verdict
 
@@ -80,7 +84,8 @@ class Writer:
         try:
             while True:
                 if self._queue:
-                    await self._commit(self._take())
+                    if batch := self._take():
+                        await self._commit(batch)
                 elif self._closed:
                     return
                 else:
@@ -105,7 +110,11 @@ class Writer:
         batch: list[_Waiting] = []
         events = size = 0
         while queue:
-            request = queue[0][0]
+            request, _, after = queue[0]
+            problem = after.exception() if after is not None and after.done() and not after.cancelled() else None
+            if problem is not None:
+                _fail([queue.popleft()], problem)
+                continue
             more_events, more_size = len(request.events) or 1, 0
             for event in request.events:
                 more_size += len(event.payload)
@@ -119,7 +128,7 @@ class Writer:
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
-            verdicts = await self._log.append([request for request, _ in batch])
+            verdicts = await self._log.append([request for request, _, _ in batch])
         except asyncio.CancelledError:
             unsure = BusClosed(
                 what="append", reason="the bus was stopped during the commit; the events may be in the log"
@@ -131,7 +140,7 @@ class Writer:
             return
         if self._callbacks:
             self._tell([row for verdict in verdicts if type(verdict) is Appended for row in verdict.events])
-        for (_, future), verdict in zip(batch, verdicts, strict=True):
+        for (_, future, _), verdict in zip(batch, verdicts, strict=True):
             # A cancelled caller's future is done already; its request is in the log all the same.
             if not future.done():
                 future.set_result(verdict)
@@ -169,8 +178,8 @@ class Writer:
         self._open_gates()
 
 
-def _fail(batch: Sequence[_Waiting], problem: Exception) -> None:
-    for _, future in batch:
+def _fail(batch: Sequence[_Waiting], problem: BaseException) -> None:
+    for _, future, _ in batch:
         if not future.done():
             # An error of its own for each: a raised one collects the traceback of its caller.
             future.set_exception(copy.copy(problem) if isinstance(problem, HiveError) else problem)
