@@ -7,11 +7,11 @@ that exist; a topic that appears later is noticed when its first record passes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from hive_bus.record import Record
 from hive_bus.tail import PAGE, Tail
@@ -22,7 +22,7 @@ from hive_errors import BusClosed
 
 if TYPE_CHECKING:
     from hive_bus.bus import Bus
-    from hive_bus.groups import Owned
+    from hive_bus.groups import GroupMember, Owned
 
 
 class _Start(Enum):
@@ -162,7 +162,8 @@ async def _shared(
 
     hands = _Hands()
     member = GroupMember(bus, group=group, patterns=patterns, key=key, consumer=hands, start=start, checkpoint="each")
-    task = bus.spawn(hands.serve(member.run()), name=f"group {group}")
+    task = bus.spawn(hands.serve(member), name=f"group {group}")
+    task.add_done_callback(hands.ended)
     records = hands.records()
     try:
         yield records
@@ -205,12 +206,13 @@ class _Hands:
             if not handled.done():
                 handled.set_result(None)
 
-    async def serve(self, running: Coroutine[Any, Any, None]) -> None:
+    async def serve(self, member: GroupMember) -> None:
         """Run the member; what it fails with is raised where the records are asked for, not in the bus."""
         try:
-            await running
-        except asyncio.CancelledError:
-            self._offers.put_nowait(BusClosed(what="subscription", reason="it was closed"))
-            raise
+            await member.run()
         except Exception as problem:  # noqa: BLE001 - it is handed over as it is
             self._offers.put_nowait(problem)
+
+    def ended(self, _: asyncio.Task[None]) -> None:
+        """No more records: whoever asks for one hears so."""
+        self._offers.put_nowait(BusClosed(what="subscription", reason="it was closed"))
