@@ -19,6 +19,7 @@ from hive_bus.lease import ProcessLease
 from hive_bus.record import Record
 from hive_bus.subscription import FROM_BEGINNING, Start, start_position
 from hive_bus.surely import surely
+from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import Appended, AppendRequest, Partition
 from hive_errors import BusClosed, Fenced, GroupTaken, NewerVersion, TimedOut
@@ -99,8 +100,9 @@ class GroupMember:
                 raise GroupTaken(group=self.group)
             groups.add(self.group)
             try:
-                await self._membership(lease)
-            except* _LeaseLost:
+                with alone():
+                    await self._membership(lease)
+            except _LeaseLost:
                 _log.warning("group.lease_lost", group=self.group, lease_id=lease.lease_id)
             finally:
                 groups.discard(self.group)
@@ -209,6 +211,11 @@ class GroupMember:
         self._progress.set()
         self._stir.set()
         return self._store(owned) if store else None
+
+    def _passed(self, owned: Owned, position: int) -> None:
+        """A page held nothing of this partition: it counts as handled, and is stored when something is."""
+        owned.handled = max(owned.handled, position)
+        self._dirty.set()
 
     async def _store(self, owned: Owned) -> None:
         if not await self._move([(owned, owned.handled)]):
@@ -336,6 +343,7 @@ class GroupMember:
             handle=lambda page: consumer.handle(owned, page),
             command=command,
             reached=lambda position: self._handled(owned, position, store=each),
+            passed=None if each else lambda position: self._passed(owned, position),
             chunk=1 if each else CHUNK,
         )
 

@@ -7,7 +7,6 @@ order, while all other keys flow.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +20,7 @@ from hive_bus.parking import COMMANDS, RetryPolicy, describe, hopeless
 from hive_bus.record import Record
 from hive_bus.recovery import Failure, Holding, Recovery
 from hive_bus.subscription import FROM_BEGINNING, Start
+from hive_bus.tasks import together
 from hive_bus.telemetry import get_logger
 from hive_errors import NewerVersion
 
@@ -128,7 +128,7 @@ class HandlerGroup:
 
     async def run(self) -> None:
         """Handle records until cancelled. Raises what ``GroupMember.run`` raises."""
-        async with asyncio.TaskGroup() as tasks:
+        async with together() as tasks:
             retries = tasks.create_task(self._recovery.run(), name=f"{self.group}: retries")
             try:
                 await self.member.run()

@@ -7,7 +7,6 @@ another version of the view, from the beginning; a switch is one row.
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -24,6 +23,7 @@ from hive_bus.groups import GroupMember
 from hive_bus.parking import COMMANDS, RetryPolicy, describe, hopeless
 from hive_bus.record import Record
 from hive_bus.recovery import Failure, Holding, Recovery
+from hive_bus.tasks import together
 from hive_core_db.records import AppendRequest, ViewRow, ViewWrite
 from hive_errors import NewerVersion
 
@@ -108,7 +108,7 @@ class ProjectionHost:
 
     async def run(self) -> None:
         """Fold records until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with together() as tasks:
             retries = tasks.create_task(self._recovery.run(), name=f"{self.group}: retries")
             try:
                 await self.member.run()
@@ -252,7 +252,7 @@ async def rebuild(bus: Bus, projection: Projection, *, version: int, within: flo
     """
     position = await bus.head()
     host = ProjectionHost(bus, projection, version=version)
-    async with asyncio.TaskGroup() as tasks:
+    async with together() as tasks:
         running = tasks.create_task(host.run(), name=f"rebuild {projection.name}")
         try:
             await host.caught_up(position, within=within)

@@ -11,6 +11,8 @@ from hive_errors.agents import (
 )
 from hive_errors.base import HiveError
 from hive_errors.bus import (
+    AgentInvalid,
+    AgentNotLoaded,
     BlockingCall,
     BusClosed,
     BusError,
@@ -30,6 +32,7 @@ from hive_errors.bus import (
     UnregisteredTopic,
     UpcasterMissing,
 )
+from hive_errors.dashboard import AgentTarget, CommandError, FileUnusable, NoHiveHere, UsageWrong
 from hive_errors.models import (
     ModelError,
     ModelNotInstalled,
@@ -77,14 +80,19 @@ from hive_errors.tools import (
 from hive_errors.workflow import ExpressionError, Problem, TemplateError, WorkflowFileError
 
 __all__ = [
+    "AgentInvalid",
+    "AgentNotLoaded",
+    "AgentTarget",
     "BlockingCall",
     "BusClosed",
     "BusError",
+    "CommandError",
     "CommandNotStarted",
     "DuplicateMismatch",
     "ExpressionError",
     "Fenced",
     "FieldMissing",
+    "FileUnusable",
     "GitFailed",
     "GroupTaken",
     "GuardedTopic",
@@ -99,6 +107,7 @@ __all__ = [
     "ModelSettingInvalid",
     "ModelSettingMissing",
     "NewerVersion",
+    "NoHiveHere",
     "NotADatabase",
     "NotARepository",
     "NotFound",
@@ -140,6 +149,7 @@ __all__ = [
     "UnregisteredTopic",
     "UnsupportedUrl",
     "UpcasterMissing",
+    "UsageWrong",
     "ValueRefused",
     "WorkEnded",
     "WorkflowFileError",

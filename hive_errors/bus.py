@@ -211,7 +211,7 @@ class TimedOut(BusError):
 class GroupTaken(BusError):
     """A bus is one member of a group; it cannot be a second one at the same time."""
 
-    code = "HIVE-BUS-016"
+    code = "HIVE-BUS-017"
     sentence = "this bus is a member of group {group!r} already"
     hint = "open another bus for a second member, or give the other subscription a name of its own"
 
@@ -229,4 +229,31 @@ class SettingInvalid(BusError):
     key: str
     value: str
     origin: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class AgentInvalid(BusError):
+    """An agent, or one of its functions, is not put together as it must be."""
+
+    code = "HIVE-BUS-018"
+    sentence = "agent {agent!r}: {part} is refused: {reason}"
+    hint = "see docs/agents.md for what an agent's functions take and return"
+
+    agent: str
+    part: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class AgentNotLoaded(BusError):
+    """`MODULE:NAME` does not lead to an agent."""
+
+    code = "HIVE-BUS-019"
+    sentence = "cannot load agent {target!r}: {reason}"
+    hint = (
+        "write MODULE:NAME, e.g. `shop.agents:mailer` for `mailer = Agent(...)` in shop/agents.py below this directory"
+    )
+
+    target: str
     reason: str
