@@ -4,7 +4,9 @@ It owns how git is called and what its failures mean. It must not know runs, tas
 
 What still holds is the repository's own ``.git/config``: it is as trusted as the repository. A filter or
 merge driver that it defines does run; one that only the user's or the system's configuration defines (as
-git-lfs does by default) does not, so such files stay pointers here.
+git-lfs does by default) does not, so such files stay pointers here. Of the user's own configuration two answers
+are asked for, and nothing else: which files are ignored everywhere (or they would look like changes, and be
+committed), and whether a repository that belongs to somebody else is trusted (``safe.directory``).
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from agents.process import run_command
 from hive_errors import GitFailed
@@ -46,6 +49,7 @@ _SETTINGS: Final = (
     "advice.addEmbeddedRepo=false",
 )
 _PREFIX: Final = tuple(word for setting in _SETTINGS for word in ("-c", setting))
+_USERS_OWN: Final = ("HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
 _WHO: Final = {f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in (("NAME", "hive"), ("EMAIL", "hive@localhost"))}  # fmt: skip
 
 
@@ -59,14 +63,35 @@ class GitResult:
 
 
 class Git:
-    """git in one directory."""
+    """git in one directory. ``settings`` are the user's own that hold here, as ``name=value``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, settings: tuple[str, ...] = ()) -> None:
         self.path = path
+        self._settings = settings
+
+    @classmethod
+    async def of_user(cls, path: Path) -> Self:
+        """In a user's checkout: it ignores what the user ignores everywhere, and trusts whom the user trusts."""
+        own = {name: os.environ[name] for name in _USERS_OWN if name in os.environ}
+        env = {name: value for name, value in _environment().items() if name not in _USERS_OWN} | own
+        question = r"^(core\.excludesfile|safe\.directory)$"
+        command = ["git", "config", "--null", "--show-scope", "--type=path", "--get-regexp", question]
+        # Where git cannot read the user's configuration it answers nothing, and nothing of it holds.
+        words = (await run_command(command, cwd=path, env=env, timeout=_TIMEOUT)).output.split("\0")
+        home = Path(own.get("XDG_CONFIG_HOME") or Path(own.get("HOME") or "/", ".config"))
+        settings = [f"core.excludesFile={home / 'git' / 'ignore'}"]
+        for scope, entry in pairwise(words):
+            name, _, value = entry.partition("\n")
+            if name == "core.excludesfile":
+                settings.append(f"core.excludesFile={value}")
+            elif name == "safe.directory" and scope in {"global", "system"}:
+                # Never from the repository itself: it cannot vouch for itself.
+                settings.append(f"safe.directory={value}")
+        return cls(path, settings=tuple(settings))
 
     def at(self, path: Path) -> Git:
         """The same git, elsewhere."""
-        return Git(path)
+        return Git(path, settings=self._settings)
 
     async def run(self, *arguments: str, when: datetime | None = None, env: Mapping[str, str] | None = None) -> str:
         """Its output. ``when`` is the date of the commits it makes. Raises :class:`GitFailed`."""
@@ -109,7 +134,7 @@ class Git:
 
     async def _once(self, arguments: tuple[str, ...], when: datetime | None, env: Mapping[str, str]) -> GitResult:
         result = await run_command(
-            ["git", *_PREFIX, *arguments],
+            ["git", *_PREFIX, *(word for setting in self._settings for word in ("-c", setting)), *arguments],
             cwd=self.path,
             env=_environment() | _dates(when) | dict(env),
             timeout=_TIMEOUT,

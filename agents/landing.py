@@ -55,9 +55,8 @@ class Finished:
 class Landing:
     """Brings results back; one per repository."""
 
-    def __init__(self, git: Git, *, top: Path) -> None:
+    def __init__(self, git: Git) -> None:
         self._git = git
-        self._top = top
         self._lock = asyncio.Lock()
 
     def base_reference(self, run_id: str) -> str:
@@ -123,7 +122,7 @@ class Landing:
         if place is None:
             moved = await self._git.tried("update-ref", target, head, current)
             return "" if moved.exit_code == 0 else f"branch {name} has moved"
-        if place != self._top:
+        if place != self._git.path:
             return f"branch {name} is checked out in {place}"
         return await self._forward_checkout(run_id, current, head)
 

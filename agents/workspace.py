@@ -42,7 +42,7 @@ class Workspace:
 
     async def repository(self) -> Repository:
         """Its git repository, for runs with prompt steps. Raises :class:`NotARepository`."""
-        git = Git(self.path)
+        git = await Git.of_user(self.path)
         arguments = ("rev-parse", "--show-toplevel", "--git-common-dir", "--show-prefix")
         result = await git.tried(*arguments)
         if result.exit_code != 0:
@@ -51,7 +51,7 @@ class Workspace:
         if await git.commit_of("HEAD") is None:
             raise NotARepository(path=str(self.path), reason="it has no commit yet")
         await asyncio.to_thread(_exclude, (self.path / common).resolve())
-        return Repository(top=Path(top), prefix=prefix.rstrip("/"))
+        return Repository(git.at(Path(top)), prefix=prefix.rstrip("/"))
 
 
 class Repository:
@@ -65,11 +65,11 @@ class Repository:
     All methods raise :class:`GitFailed` for what git does not say yes to, and pass ``CancelledError`` on.
     """
 
-    def __init__(self, *, top: Path, prefix: str = "") -> None:
-        self.top = top
-        self._git = Git(top)
-        self._worktrees = Worktrees(self._git, top=top, prefix=prefix)
-        self._landing = Landing(self._git, top=top)
+    def __init__(self, git: Git, *, prefix: str = "") -> None:
+        self.top = git.path
+        self._git = git
+        self._worktrees = Worktrees(git, prefix=prefix)
+        self._landing = Landing(git)
 
     async def check_clean(self) -> None:
         """Raise :class:`UncommittedChanges` where the checkout has changes, new files included, that no commit holds."""

@@ -74,10 +74,10 @@ class MergeConflict:
 class Worktrees:
     """The worktrees of one repository."""
 
-    def __init__(self, git: Git, *, top: Path, prefix: str) -> None:
+    def __init__(self, git: Git, *, prefix: str) -> None:
         self._git = git
         self._prefix = prefix
-        self._directory = top / ".hive" / "worktrees"
+        self._directory = git.path / ".hive" / "worktrees"
         # git's own locks guard the repository between processes; these spare the waiting within one.
         self._adding = asyncio.Lock()
         self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
