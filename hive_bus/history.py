@@ -76,12 +76,17 @@ class Trace:
         return (max(times) - min(times)) / 1_000_000
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for people and programs."""
-        return {
-            "correlation_id": self.correlation_id,
-            "duration": self.duration,
-            "roots": _as_dicts(self.roots),
-        }
+        """Plain JSON values: the nodes in walking order, each with its depth and its parent's position.
+
+        Flat, for a run of a thousand steps is a chain a thousand deep, which no JSON encoder nests.
+        """
+        nodes: list[dict[str, Any]] = []
+        waiting: list[tuple[TraceNode, int | None, int]] = [(root, None, 0) for root in reversed(self.roots)]
+        while waiting:
+            node, parent, depth = waiting.pop()
+            nodes.append(_as_dict(node, parent, depth))
+            waiting.extend((child, node.position, depth + 1) for child in reversed(node.children))
+        return {"correlation_id": self.correlation_id, "duration": self.duration, "nodes": nodes}
 
 
 async def resolve(log: EventLog, name: str) -> str:
@@ -147,22 +152,18 @@ def causal_tree(records: Sequence[Record]) -> tuple[TraceNode, ...]:
     return tuple(nodes[root.event_id] for root in roots)
 
 
-def _as_dicts(nodes: Sequence[TraceNode]) -> list[dict[str, Any]]:
-    """JSON of a forest without recursion: a run of a thousand steps is a chain a thousand deep."""
-    made: dict[int, dict[str, Any]] = {}
-    forest = [node for root in nodes for node in root.walk()]
-    for node in reversed(forest):
-        record = node.record
-        made[node.position] = {
-            "position": record.position,
-            "event_id": record.event_id,
-            "topic": record.topic,
-            "stream": record.stream,
-            "source": record.source,
-            "causation_id": record.causation_id,
-            "recorded_at": record.recorded_at,
-            "waited": node.waited,
-            "data": record.data,
-            "children": [made[child.position] for child in node.children],
-        }
-    return [made[node.position] for node in nodes]
+def _as_dict(node: TraceNode, parent: int | None, depth: int) -> dict[str, Any]:
+    record = node.record
+    return {
+        "position": record.position,
+        "parent": parent,
+        "depth": depth,
+        "event_id": record.event_id,
+        "causation_id": record.causation_id,
+        "topic": record.topic,
+        "stream": record.stream,
+        "source": record.source,
+        "recorded_at": record.recorded_at,
+        "waited": node.waited,
+        "data": record.data,
+    }
