@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from hive_bus.agent import Agent
     from hive_bus.blocking import EventBus, get_event_bus
     from hive_bus.brain import Brain, Input
     from hive_bus.bus import Bus, open_bus
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
         create_task_event,
         create_workflow_event,
     )
+    from hive_bus.hand import Hand, HandContext, hand
+    from hive_bus.handler import Context, HandlerGroup, Park, Retry, Skip
     from hive_bus.history import Trace, TraceNode
+    from hive_bus.parking import RetryPolicy, discard_parked, parked_keys, retry_parked
+    from hive_bus.projection import Projection, ProjectionHost, View, rebuild, switch
     from hive_bus.record import Record
     from hive_bus.subscription import FROM_BEGINNING, FROM_NOW
     from hive_bus.upcasting import upcaster
@@ -34,32 +39,50 @@ if TYPE_CHECKING:
 __all__ = [
     "FROM_BEGINNING",
     "FROM_NOW",
+    "Agent",
     "AgentEventType",
     "Brain",
     "Bus",
+    "Context",
     "Draft",
     "EffectClass",
     "Event",
     "EventBus",
     "Failure",
+    "Hand",
+    "HandContext",
+    "HandlerGroup",
     "Input",
     "Intent",
+    "Park",
+    "Projection",
+    "ProjectionHost",
     "RawEvent",
     "Record",
+    "Retry",
+    "RetryPolicy",
     "Settings",
+    "Skip",
     "SystemEventType",
     "TaskEventType",
     "Trace",
     "TraceNode",
+    "View",
     "WorkPolicy",
     "WorkflowEventType",
     "create_agent_event",
     "create_system_event",
     "create_task_event",
     "create_workflow_event",
+    "discard_parked",
     "get_event_bus",
+    "hand",
     "load_settings",
     "open_bus",
+    "parked_keys",
+    "rebuild",
+    "retry_parked",
+    "switch",
     "tune_process",
     "upcaster",
 ]
@@ -77,6 +100,11 @@ _HOMES: Final[dict[str, str]] = {
             "AgentEventType SystemEventType TaskEventType WorkflowEventType "
             "create_agent_event create_system_event create_task_event create_workflow_event"
         ),
+        "agent": "Agent",
+        "handler": "Context HandlerGroup Park Retry Skip",
+        "parking": "RetryPolicy discard_parked parked_keys retry_parked",
+        "projection": "Projection ProjectionHost View rebuild switch",
+        "hand": "Hand HandContext hand",
         "history": "Trace TraceNode",
         "record": "Record",
         "subscription": "FROM_BEGINNING FROM_NOW",

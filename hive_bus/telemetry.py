@@ -44,6 +44,11 @@ class Signal:
 
 TELEMETRY: Final[tuple[Signal, ...]] = (
     Signal(
+        "agent.left_silently",
+        "an agent's process ended without being able to say so in the log; its lease ends by itself",
+        (("agent", "name"),),
+    ),
+    Signal(
         "append.again",
         "the store was busy or full and refused a decision or a result; it is asked again after the wait",
         (("error", ""), ("seconds", "s")),
