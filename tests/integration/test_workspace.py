@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.git import Git
 from agents.workspace import MergeConflict, Repository, Workspace
 from hive_errors import NotARepository, RunNotBegun, UncommittedChanges, WorkspaceMissing
 from tests.support.repositories import RUN, WHEN, attempt_of, changed, git, make_checkout
@@ -79,6 +80,40 @@ class TestStart:
         (checkout / "noise.log").write_text("")
         await repo.check_clean()
         assert git(checkout, "status", "--porcelain") == ""
+
+    async def test_what_the_user_ignores_everywhere_is_no_change(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """An editor's folder stops no run and gets into no snapshot, by either of the two places for such a list."""
+        (checkout / ".idea").mkdir()
+        (checkout / ".idea" / "x.xml").write_text("")
+        (checkout / "scratch").write_text("")
+        for variable in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        (tmp_path / "home" / ".config" / "git").mkdir(parents=True)
+        (tmp_path / "home" / ".config" / "git" / "ignore").write_text(".idea/\nscratch\n")
+        await (await Workspace.open(checkout).repository()).check_clean()
+        (tmp_path / "home" / ".gitconfig").write_text("[core]\n\texcludesFile = ~/mine\n[user]\n\tname = nobody\n")
+        (tmp_path / "home" / "mine").write_text(".idea/\n")
+        repo = await Workspace.open(checkout).repository()
+        base = await repo.begin(RUN, when=WHEN, allow_dirty=True)
+        assert git(checkout, "show", "--name-only", "--format=%an", base).split() == ["hive", "scratch"]
+
+    async def test_somebody_else_s_repository_needs_the_user_s_word(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """What git refuses stays refused, unless the user's configuration trusts it; the repository's own cannot."""
+        somebody_else_s = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+        git_config = tmp_path / "gitconfig"
+        git_config.write_text("")
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(git_config))
+        git(checkout, "config", "safe.directory", "*")
+        refused = await (await Git.of_user(checkout)).tried("status", env=somebody_else_s)
+        assert "dubious ownership" in refused.stderr
+        git_config.write_text(f"[safe]\n\tdirectory = {checkout}\n")
+        user_s = await Git.of_user(checkout)
+        assert (await user_s.tried("status", env=somebody_else_s)).exit_code == 0
 
     async def test_allow_dirty_starts_from_a_snapshot_and_touches_nothing(
         self, repo: Repository, checkout: Path
