@@ -88,6 +88,10 @@ class BrainHost(Generic[State]):
             for each in forget:
                 each()
 
+    def states(self) -> dict[str, State]:
+        """The states that this process keeps now, by key; parked keys have none."""
+        return {key: session.state for key, session in self._sessions.items() if not session.parked}
+
     async def assigned(self, partition: Owned) -> None:
         """A partition is ours: whatever was remembered of it is stale."""
         self._forget(partition.number)
