@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from hive_bus.effects import lifecycle_class
 from hive_bus.event import Event, RawEvent, event_class
 from hive_bus.upcasting import upcast
 from hive_errors import MetadataTooLarge, PayloadRefused, UndecodableEvent
@@ -71,7 +72,7 @@ def decode(topic: str, version: int, payload: str) -> Event:
 
     Raises :class:`UndecodableEvent`, :class:`NewerVersion` or :class:`UpcasterMissing`.
     """
-    cls = event_class(topic)
+    cls = event_class(topic) or lifecycle_class(topic)
     try:
         if cls is None:
             return RawEvent(topic=topic, version=version, data=from_json(payload))

@@ -132,6 +132,10 @@ _TEMPLATES: Final[dict[str, type[Event]]] = {
 }
 
 
+_families: set[str] = set()
+_made_classes: dict[str, type[Event]] = {}
+
+
 class Intent(Event):
     """An event that asks for an effect: ``class MailRequested(Intent, topic="mail.requested")``.
 
@@ -145,6 +149,8 @@ class Intent(Event):
     def __init_subclass__(cls, topic: str = "", version: int = 1, results: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init_subclass__(topic=topic, version=version, **kwargs)
         cls.RESULTS = results
+        if topic:
+            _families.add(cls.family())
 
     @classmethod
     def family(cls) -> str:
@@ -191,11 +197,24 @@ class Intent(Event):
 def lifecycle(family: str, word: str) -> Callable[..., Event]:
     """The class of ``family.word``, made from the template where nobody defined one."""
     topic = f"{family}.{word}"
-    cls = event_class(topic)
+    return event_class(topic) or _made(topic, _TEMPLATES.get(word, Event))
+
+
+def lifecycle_class(topic: str) -> type[Event] | None:
+    """The class of a lifecycle event of an intent known here: the same in every process, whoever appended it."""
+    family, _, word = topic.rpartition(".")
+    template = _TEMPLATES.get(word)
+    return None if template is None or family not in _families else _made(topic, template)
+
+
+def _made(topic: str, template: type[Event]) -> type[Event]:
+    # It claims no topic: whoever defines a class of their own later has it.
+    cls = _made_classes.get(topic)
     if cls is None:
-        template = _TEMPLATES.get(word, Event)
-        name = "".join(part.title() for part in f"{family}_{word}".replace(".", "_").split("_"))
-        cls = type(name, (template,), {"__module__": __name__, "__doc__": template.__doc__}, topic=topic)
+        name = "".join(part.title() for part in topic.replace(".", "_").split("_"))
+        cls = type(name, (template,), {"__module__": __name__, "__doc__": template.__doc__})
+        cls.TOPIC = topic
+        _made_classes[topic] = cls
     return cls
 
 
