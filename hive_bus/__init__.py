@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hive_bus.blocking import EventBus, get_event_bus
     from hive_bus.brain import Brain, Input
     from hive_bus.bus import Bus, open_bus
+    from hive_bus.clock import Clock
     from hive_bus.config import Settings, load_settings, tune_process
     from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
     from hive_bus.event import Draft, Event, RawEvent
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
         create_task_event,
         create_workflow_event,
     )
-    from hive_bus.hand import Hand, HandContext, hand
+    from hive_bus.hand import Hand, HandContext
     from hive_bus.handler import Context, HandlerGroup, Park, Retry, Skip
+    from hive_bus.hands import HandRunner
     from hive_bus.history import Trace, TraceNode
-    from hive_bus.parking import RetryPolicy, discard_parked, parked_keys, retry_parked
-    from hive_bus.projection import Projection, ProjectionHost, View, rebuild, switch
+    from hive_bus.host import BrainHost
+    from hive_bus.parking import RetryPolicy
+    from hive_bus.projection import Projection, ProjectionHost, View
     from hive_bus.record import Record
     from hive_bus.subscription import FROM_BEGINNING, FROM_NOW
     from hive_bus.upcasting import upcaster
@@ -42,7 +45,9 @@ __all__ = [
     "Agent",
     "AgentEventType",
     "Brain",
+    "BrainHost",
     "Bus",
+    "Clock",
     "Context",
     "Draft",
     "EffectClass",
@@ -51,6 +56,7 @@ __all__ = [
     "Failure",
     "Hand",
     "HandContext",
+    "HandRunner",
     "HandlerGroup",
     "Input",
     "Intent",
@@ -74,15 +80,9 @@ __all__ = [
     "create_system_event",
     "create_task_event",
     "create_workflow_event",
-    "discard_parked",
     "get_event_bus",
-    "hand",
     "load_settings",
     "open_bus",
-    "parked_keys",
-    "rebuild",
-    "retry_parked",
-    "switch",
     "tune_process",
     "upcaster",
 ]
@@ -90,9 +90,11 @@ __all__ = [
 _HOMES: Final[dict[str, str]] = {
     name: module
     for module, names in {
+        "agent": "Agent",
         "blocking": "EventBus get_event_bus",
         "brain": "Brain Input",
         "bus": "Bus open_bus",
+        "clock": "Clock",
         "config": "Settings load_settings tune_process",
         "effects": "EffectClass Failure Intent WorkPolicy",
         "event": "Draft Event RawEvent",
@@ -100,19 +102,19 @@ _HOMES: Final[dict[str, str]] = {
             "AgentEventType SystemEventType TaskEventType WorkflowEventType "
             "create_agent_event create_system_event create_task_event create_workflow_event"
         ),
-        "agent": "Agent",
+        "hand": "Hand HandContext",
         "handler": "Context HandlerGroup Park Retry Skip",
-        "parking": "RetryPolicy discard_parked parked_keys retry_parked",
-        "projection": "Projection ProjectionHost View rebuild switch",
-        "hand": "Hand HandContext hand",
+        "hands": "HandRunner",
         "history": "Trace TraceNode",
+        "host": "BrainHost",
+        "parking": "RetryPolicy",
+        "projection": "Projection ProjectionHost View",
         "record": "Record",
         "subscription": "FROM_BEGINNING FROM_NOW",
         "upcasting": "upcaster",
     }.items()
     for name in names.split()
 }
-
 
 if not TYPE_CHECKING:  # a type checker that sees `__getattr__` believes in every name
 

@@ -96,9 +96,10 @@ def test_any_loop_may_await_it(bus: EventBus) -> None:
 async def test_a_cancelled_wait_leaves_the_event_whole(bus: EventBus) -> None:
     """Who stops waiting disturbs nobody."""
     await bus.publish_async(Tick(number=1), correlation_id="c")
-    waiting = asyncio.ensure_future(bus.publish_async(Tick(number=2), correlation_id="c"))
-    await asyncio.sleep(0)
-    waiting.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(bus.publish_async(Tick(number=2), correlation_id="c"))
+        await asyncio.sleep(0)
+        waiting.cancel()
     assert await bus.publish_async(Tick(number=3), correlation_id="c") in {2, 3}
     await bus.close_async()
 
