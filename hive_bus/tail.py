@@ -42,6 +42,7 @@ class Tail:
         self._waiters: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._nap: asyncio.Future[None] | None = None
+        self._idle = False
         self._closed = False
         self._unsubscribe = writer.on_commit(self._committed)
 
@@ -87,25 +88,24 @@ class Tail:
         It must return quickly and keep nothing without a bound; whoever needs time uses ``page``.
         """
         self._listeners.append(callback)
-        self._rouse()
+        self._attend()
         return lambda: self._listeners.remove(callback)
 
     async def run(self) -> None:
         """Look for other processes' appends while somebody listens, until closed."""
+        loop = asyncio.get_running_loop()
+        next_poll = 0.0
         while not self._closed:
-            if not self._waiters and not self._listeners:
-                await self._sleep(None)
-                continue
-            try:
-                # `poll` may say None although somebody knows better: a commit of ours showed that others came before it.
-                if self._behind > self.head or (await self._log.poll() or 0) > self.head:
-                    await self._catch_up()
+            if self._behind <= self.head:
+                if not self._waiters and not self._listeners:
+                    await self._sleep(None)
                     continue
-            except StoreError as problem:
-                # A locked file will be free again; anything else is for those who wait to hear.
-                if not problem.retryable:
-                    self._release(problem)
-            await self._sleep(POLL_SECONDS)
+                # A waiter that comes and goes with every event must not make every event a poll.
+                if (wait := next_poll - loop.time()) > 0:
+                    await self._sleep(wait)
+                    continue
+            next_poll = loop.time() + POLL_SECONDS
+            await self._look()
 
     async def close(self) -> None:
         """End ``run``, and let everybody who waits go."""
@@ -124,8 +124,7 @@ class Tail:
     async def _news(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
         waiter = loop.create_future()
         self._waiters.add(waiter)
-        if len(self._waiters) == 1:
-            self._rouse()
+        self._attend()
         timer = None if deadline is None else loop.call_at(deadline, _finish, waiter)
         try:
             await waiter
@@ -133,6 +132,17 @@ class Tail:
             self._waiters.discard(waiter)
             if timer is not None:
                 timer.cancel()
+
+    async def _look(self) -> None:
+        try:
+            # `poll` may say None although somebody knows better: a commit of ours showed that others came before it.
+            if self._behind > self.head or (await self._log.poll() or 0) > self.head:
+                await self._catch_up()
+        except StoreError as problem:
+            # A locked file will be free again; anything else is for those who wait to hear.
+            if not problem.retryable:
+                self._release(problem)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _catch_up(self) -> None:
         """Read what others appended, page by page, up to the log's head."""
@@ -196,6 +206,7 @@ class Tail:
         """Sleep for so long, or until roused."""
         loop = asyncio.get_running_loop()
         nap = self._nap = loop.create_future()
+        self._idle = seconds is None
         timer = None if seconds is None else loop.call_later(seconds, _finish, nap)
         try:
             await nap
@@ -203,7 +214,13 @@ class Tail:
             if timer is not None:
                 timer.cancel()
 
+    def _attend(self) -> None:
+        """Somebody listens: polling goes on, if it had stopped."""
+        if self._idle:
+            self._rouse()
+
     def _rouse(self) -> None:
+        self._idle = False
         if self._nap is not None:
             _finish(self._nap)
 
