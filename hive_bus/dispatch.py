@@ -123,7 +123,8 @@ class Lane:
     """One partition's queue of records and the loop that has them handled, in order, one chunk at a time.
 
     ``handle`` returns when its records are handled; ``reached`` is then told up to which
-    position everything is. ``fed`` is how far the log was read for this lane.
+    position everything is; ``passed`` likewise, for pages that hold nothing of the lane.
+    ``fed`` is how far the log was read for this lane.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Lane:
         handle: Callable[[Sequence[Record]], Awaitable[None]],
         command: Callable[[Record], Awaitable[None]],
         reached: Callable[[int], Awaitable[None] | None],
+        passed: Callable[[int], None] | None = None,
         chunk: int = CHUNK,
     ) -> None:
         self.number = number
@@ -147,7 +149,8 @@ class Lane:
         self._reached = reached
         self._chunk = chunk
         self._queue: deque[tuple[list[Record], list[Record], int]] = deque()
-        self._busy = False
+        self._passed = passed
+        self._idle = False
         self._closing = False
         self._wake = asyncio.Event()
 
@@ -162,6 +165,11 @@ class Lane:
         if self._closing or until <= self.fed:
             return
         self.fed = until
+        if self._idle and self._passed is not None and not records and not commands:
+            # Nothing for this lane on the page, as for most lanes on most pages: nobody is woken for it.
+            self._passed(until)
+            return
+        self._idle = False
         self._queue.append((records, commands, until))
         self.backlog += len(records)
         self._wake.set()
@@ -178,7 +186,9 @@ class Lane:
         while not self._closing:
             if not self._queue:
                 self._wake.clear()
+                self._idle = True
                 await self._wake.wait()
+                self._idle = False
                 continue
             records, commands, until = self._next()
             for record in commands:

@@ -119,10 +119,10 @@ def is_users(cls: type[Event]) -> bool:
 class Collector:
     """What a handler has published so far: it goes into the one append that also moves the checkpoint.
 
-    Whoever runs the handler sets it as ``current_handler`` with the record being handled, and
-    sets ``closed`` when the handler has returned. ``bus`` is whose append it is: what the handler
-    publishes on another bus is appended there at once. ``expected`` are streams that must be empty
-    for the guarded topics among the events (see ``guards.py``).
+    Whoever runs the handler sets it as ``current_handler``, and for each record ``record`` and
+    ``current_record``; ``closed`` ends it. ``bus`` is whose append it
+    is: what the handler publishes on another bus is appended there at once. ``expected`` are
+    streams that must be empty for the guarded topics among the events (see ``guards.py``).
     """
 
     bus: object = None
@@ -140,15 +140,24 @@ class Collector:
         return derived_event_id(self.record.occurred_at, self.group, self.record.event_id, len(self.events))
 
     def add(self, event: NewEvent, item: Event | Draft | None = None) -> None:
-        """Add an event, and the work that ``item`` (its body) asks for. Raises :class:`BusClosed` once closed."""
-        if self.closed:
+        """Add an event, and the work that ``item`` (its body) asks for. Raises :class:`BusClosed` once closed.
+
+        Also when the publisher was started by the handling of an earlier record: its context remembers which.
+        """
+        record = current_record.get()
+        if self.closed or (record is not None and record is not self.record):
             raise BusClosed(what=f"publish {event.topic}", reason="the handler that published it has returned")
         self.events.append(event)
         if item is not None:
             self.work.extend(work_changes((item,), first=len(self.events) - 1, built_in=False))
 
+    def clear(self) -> None:
+        """Forget what was published; what others hold of it is theirs."""
+        self.events, self.work, self.expected = [], [], {}
+
 
 current_handler: ContextVar[Collector | None] = ContextVar("hive_current_handler", default=None)
+current_record: ContextVar[Record | None] = ContextVar("hive_current_record", default=None)
 
 
 def _microseconds(seconds: float | None) -> int | None:

@@ -113,11 +113,14 @@ class GroupMember:
             async with asyncio.timeout(within):
                 while not await self._reached(position):
                     self._progress.clear()
+                    # Progress of others is seen by looking; own partitions say so themselves.
                     await _set_within(self._progress, 0.05)
         except TimeoutError:
             raise TimedOut(what=f"group {self.group} reaching position {position}", seconds=within) from None
 
     async def _reached(self, position: int) -> bool:
+        if any(owned.handled < position for owned in self.owned.values()):
+            return False
         rows = await self._bus.store.checkpoints.partitions(self.group)
         return bool(rows) and all(
             (self.owned[row.number].handled if row.number in self.owned else row.position) >= position for row in rows
@@ -292,17 +295,15 @@ class GroupMember:
         for number in surplus(set(self._lanes) - self._adopted, quota):
             self._lanes[number].close()
         missing = quota - len(set(self._lanes) - self._adopted)
-        for row in self._free(rows, members, lease.lease_id):
-            long_free = self._free_for.get(row.number, 0) >= ADOPT_AFTER
-            if missing <= 0 and not long_free:
-                continue
-            taken = await checkpoints.take(self.group, row.number, lease.lease_id)
-            if taken is None:
-                continue
-            if missing <= 0:
-                self._adopted.add(row.number)
-            missing -= 1
-            self._begin(taken, lease, tasks)
+        free = self._free(rows, members, lease.lease_id)
+        orphans = [row for row in free[max(0, missing) :] if self._free_for[row.number] >= ADOPT_AFTER]
+        wanted = [*free[: max(0, missing)], *orphans]
+        # All at once, and begun together: a reader that starts with one partition reads its pages for that one alone.
+        taken = await asyncio.gather(*(checkpoints.take(self.group, row.number, lease.lease_id) for row in wanted))
+        self._adopted.update(row.number for row in orphans)
+        for partition in taken:
+            if partition is not None:
+                self._begin(partition, lease, tasks)
 
     def _free(self, rows: Sequence[Partition], members: Sequence[str], own: str) -> list[Partition]:
         """Partitions that nobody else alive holds and this member may have; counts for how many turns they were free."""

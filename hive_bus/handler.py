@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hive_bus.consumer import Owned
 from hive_bus.dispatch import Key
-from hive_bus.envelope import Collector, current_handler
+from hive_bus.envelope import Collector, current_handler, current_record
 from hive_bus.event import Draft, Event
 from hive_bus.groups import PARTITIONS, GroupMember
 from hive_bus.parking import COMMANDS, RetryPolicy, describe, hopeless
@@ -155,6 +155,9 @@ class HandlerGroup:
         holding, handler, context = self._holdings[partition.number], self._handler, self._context
         parked, chain, key_of = holding.parked, holding.chain, self._recovery.key_of
         holding.passed = page[-1].position
+        collector = Collector(bus=self.bus, group=self.group)
+        current_handler.set(collector)
+        begin = current_record.set
         try:
             for record in page:
                 if parked:
@@ -162,21 +165,24 @@ class HandlerGroup:
                     if waits is not None:
                         waits.reach = record.position
                         continue
-                collector = Collector(bus=self.bus, group=self.group, record=record)
-                current_handler.set(collector)
+                # A task that outlives its record's turn is known by what its context says is being handled.
+                collector.record = record
+                begin(record)
                 try:
                     outcome = await handler(record, context)
                 except NewerVersion:
                     raise
                 except Exception as problem:  # noqa: BLE001 - a handler's mistake parks its key, whatever it was
+                    collector.clear()
                     self._recovery.park(holding, record, _failure(problem))
                     continue
-                finally:
-                    collector.closed = True
                 if outcome is not None or collector.events:
                     self._conclude(holding, record, outcome, collector)
+                    collector.clear()
         finally:
+            collector.closed = True
             current_handler.set(None)
+            begin(None)
             # Also before a partition is given up: what was handled is stored by then.
             if len(chain):
                 await chain.drain()
@@ -199,7 +205,8 @@ class HandlerGroup:
     async def _call(self, record: Record, attempt: int) -> tuple[Failure | None, Collector]:
         """Call the handler once more."""
         collector = Collector(bus=self.bus, group=self.group, record=record)
-        token = current_handler.set(collector)
+        current_handler.set(collector)
+        current_record.set(record)
         try:
             outcome = await self._handler(record, Context(bus=self.bus, group=self.group, attempt=attempt))
         except NewerVersion:
@@ -208,7 +215,8 @@ class HandlerGroup:
             return _failure(problem), collector
         finally:
             collector.closed = True
-            current_handler.reset(token)
+            current_handler.set(None)
+            current_record.set(None)
         return _judge(self.group, record, outcome), collector
 
 
