@@ -57,11 +57,17 @@ Outcome = Retry | Skip | Park | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a handler knows besides the record. ``attempt`` counts from 1."""
+    """What a handler knows besides the record.
+
+    ``attempt`` counts from 1; ``partition``, ``fence`` and ``lease_id`` say as whose owner it is called.
+    """
 
     bus: Bus = field(repr=False)
     group: str
-    attempt: int = 1
+    attempt: int
+    partition: int
+    fence: int
+    lease_id: str
 
     async def publish(self, event: Event | Draft, **wishes: Any) -> int:
         """``Bus.publish``: into the handler's append; returns 0, for it has no position yet."""
@@ -103,7 +109,6 @@ class HandlerGroup:
         self.bus = bus
         self.group = group
         self._handler = handler
-        self._context = Context(bus=bus, group=group)
         self._holdings: dict[int, Holding] = {}
         self.member = GroupMember(
             bus,
@@ -152,7 +157,7 @@ class HandlerGroup:
 
     async def handle(self, partition: Owned, page: Sequence[Record]) -> None:
         """Call the handler for each record; return when what it published is in the log."""
-        holding, handler, context = self._holdings[partition.number], self._handler, self._context
+        holding, handler, context = self._holdings[partition.number], self._handler, self._context(partition)
         parked, chain, key_of = holding.parked, holding.chain, self._recovery.key_of
         holding.passed = page[-1].position
         collector = Collector(bus=self.bus, group=self.group)
@@ -202,13 +207,23 @@ class HandlerGroup:
         elif collector.events:
             holding.chain.add(self._recovery.link(holding, record, collector, move=record.position))
 
-    async def _call(self, record: Record, attempt: int) -> tuple[Failure | None, Collector]:
+    def _context(self, partition: Owned, attempt: int = 1) -> Context:
+        return Context(
+            bus=self.bus,
+            group=self.group,
+            attempt=attempt,
+            partition=partition.number,
+            fence=partition.fence,
+            lease_id=partition.lease_id,
+        )
+
+    async def _call(self, partition: Owned, record: Record, attempt: int) -> tuple[Failure | None, Collector]:
         """Call the handler once more."""
         collector = Collector(bus=self.bus, group=self.group, record=record)
         current_handler.set(collector)
         current_record.set(record)
         try:
-            outcome = await self._handler(record, Context(bus=self.bus, group=self.group, attempt=attempt))
+            outcome = await self._handler(record, self._context(partition, attempt))
         except NewerVersion:
             raise
         except Exception as problem:  # noqa: BLE001 - as above

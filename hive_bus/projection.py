@@ -192,7 +192,7 @@ class ProjectionHost:
                 self._bodies.popitem(last=False)
         return known
 
-    async def _call(self, record: Record, attempt: int) -> tuple[Failure | None, Collector]:
+    async def _call(self, partition: Owned, record: Record, attempt: int) -> tuple[Failure | None, Collector]:
         """Fold a record of a parked document."""
         written = _Written(bus=self.bus, group=self.group, record=record)
         try:

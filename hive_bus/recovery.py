@@ -53,8 +53,8 @@ class Holding:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-Call = Callable[[Record, int], Awaitable[tuple[Failure | None, Collector]]]
-"""Calls the handler with a record, for the n-th time."""
+Call = Callable[[Owned, Record, int], Awaitable[tuple[Failure | None, Collector]]]
+"""Calls the handler with a record of a partition, for the n-th time."""
 
 
 class Recovery:
@@ -231,7 +231,7 @@ class Recovery:
             return False
         if record.position in parked.discarded or record.position < parked.from_position:
             return True
-        failure, collector = await self._call(record, parked.attempt + 1)
+        failure, collector = await self._call(holding.owned, record, parked.attempt + 1)
         if holding.parked.get(parked.key) is not parked:
             return False
         gone = record.position in parked.discarded
