@@ -103,7 +103,7 @@ async def test_stopping_the_writer_answers_everybody(store: Store) -> None:
     assert "may be in the log" in str(problems[0])
     assert "nothing was written" in str(problems[-1])
     with pytest.raises(BusClosed):
-        assert writer.submit(request("late"))
+        await writer.submit(request("late"))
 
 
 async def test_a_request_without_events_is_a_commit_too(store: Store) -> None:
