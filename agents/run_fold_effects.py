@@ -57,6 +57,10 @@ def _answered(run: Run, record: Input, approval_id: str, *, granted: bool, reaso
     found = run.tasks[intent.task_id]
     doubtful = found.phase == "doubtful"
     phase: Phase = "broken" if not granted else "rerun" if doubtful else "queued"
+    waits = 0 if doubtful else sum(not run.tasks[name].ended for name in (*found.needs, *found.after))
+    if granted and waits:  # what it needs was taken up again meanwhile: the answer is kept until that has ended
+        answers = {**run.answers, found.question: True}
+        return run.put(replace(found, phase="pending", waits=waits), answers=answers)
     if doubtful and reason:
         reason = f"{reason}; the last try may have run, in part or in full"
     return run.put(replace(found, phase=phase, reason=reason))
