@@ -21,6 +21,7 @@ from hive_errors import BusClosed, InvalidTopic
 
 _MICROSECONDS: Final = 1_000_000
 _BUILT_IN: Final = "hive_bus.events."
+_WORK: Final = (Intent, CancelRequested)
 
 
 def encode_event(
@@ -98,7 +99,7 @@ def work_changes(items: Sequence[Event | Draft], *, first: int = 0, built_in: bo
     changes: list[WorkChange] = []
     for index, item in enumerate(items, first):
         event = item.event if isinstance(item, Draft) else item
-        if not isinstance(event, Intent | CancelRequested) or not (built_in or is_users(type(event))):
+        if not isinstance(event, _WORK) or not (built_in or is_users(type(event))):
             continue
         if isinstance(event, CancelRequested):
             if event.intent_id:
