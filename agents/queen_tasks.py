@@ -117,14 +117,21 @@ def _rendered(turn: Turn, task: Task) -> Mapping[str, Any] | None:
     return rendered
 
 
-def _has_placeholders(value: Any) -> bool:
+_RENDERED: Final = ("run", "prompt", "approval", "with", "env")
+
+
+def _has_placeholders(spec: Mapping[str, Any]) -> bool:
+    return any(_holds_braces(spec[name]) for name in _RENDERED if name in spec)
+
+
+def _holds_braces(value: Any) -> bool:
     match value:
         case str():
             return "{{" in value
         case dict():
-            return any(_has_placeholders(item) for item in value.values())
+            return any(_holds_braces(item) for item in value.values())
         case list() | tuple():
-            return any(_has_placeholders(item) for item in value)
+            return any(_holds_braces(item) for item in value)
         case _:
             return False
 

@@ -6,10 +6,8 @@ the queen's fold, so that a verdict is a fact of the state and not judged twice.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from agents.expressions import evaluate
-from agents.run_state import Phase, Run, Task
+from agents.run_state import Phase, Run, Task, changed
 from hive_errors import ExpressionError
 
 __all__ = ["opened", "question_id"]
@@ -24,7 +22,7 @@ def opened(run: Run, task: Task) -> Run:
     """The run after all needs of ``task`` have ended."""
     phase, reason = _verdict(run, task)
     in_integration = any(_in_integration(run.tasks[name]) for name in (*task.needs, *task.after))
-    return run.put(replace(task, phase=phase, reason=reason, waits=0, in_integration=in_integration))
+    return run.put(changed(task, phase=phase, reason=reason, waits=0, in_integration=in_integration))
 
 
 def _in_integration(before: Task) -> bool:

@@ -8,12 +8,11 @@ try's answer) leaves it as it is, for the log may hold what came too late.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from agents.run_fold_effects import EFFECT_STEPS
 from agents.run_fold_tasks import TASK_STEPS
-from agents.run_state import NOTHING, Fold, Run
+from agents.run_state import NOTHING, Fold, Run, changed
 from hive_bus.brain import Input
 from hive_bus.event import Event
 from hive_bus.events import workflow
@@ -31,7 +30,7 @@ def _requested(run: Run, event: workflow.WorkflowRequested, record: Input) -> Ru
     if run.phase != "new":
         return run
     definition = event.definition or {}
-    return replace(
+    return changed(
         run,
         id=record.correlation_id,
         phase="asked",
@@ -48,39 +47,39 @@ def _requested(run: Run, event: workflow.WorkflowRequested, record: Input) -> Ru
 
 
 def _cancel_requested(run: Run, event: workflow.WorkflowCancelRequested, _record: Input) -> Run:
-    return run if run.phase == "ended" else replace(run, cancelling=True, reason=event.reason or "asked to stop")
+    return run if run.phase == "ended" else changed(run, cancelling=True, reason=event.reason or "asked to stop")
 
 
 def _pause_requested(run: Run, _event: workflow.WorkflowPauseRequested, _record: Input) -> Run:
-    return replace(run, pause_wanted=True)
+    return changed(run, pause_wanted=True)
 
 
 def _resume_requested(run: Run, _event: workflow.WorkflowResumeRequested, _record: Input) -> Run:
-    return replace(run, pause_wanted=False)
+    return changed(run, pause_wanted=False)
 
 
 def _paused(run: Run, _event: workflow.WorkflowPaused, _record: Input) -> Run:
-    return replace(run, paused=True)
+    return changed(run, paused=True)
 
 
 def _resumed(run: Run, _event: workflow.WorkflowResumed, _record: Input) -> Run:
     if run.phase != "ended":
-        return replace(run, paused=False)
-    return replace(run, phase="running", paused=False, pause_wanted=False, cancelling=False, reason="", finish=NOTHING)
+        return changed(run, paused=False)
+    return changed(run, phase="running", paused=False, pause_wanted=False, cancelling=False, reason="", finish=NOTHING)
 
 
 def _plan_requested(run: Run, event: workflow.WorkflowPlanRequested, _record: Input) -> Run:
-    return replace(run, phase="planning", plan_attempt=event.attempt, awaits_plan=True, plan=(), plan_error="")
+    return changed(run, phase="planning", plan_attempt=event.attempt, awaits_plan=True, plan=(), plan_error="")
 
 
 def _plan_generated(run: Run, event: workflow.WorkflowPlanGenerated, _record: Input) -> Run:
     if not run.awaits_plan or event.attempt != run.plan_attempt:
         return run
-    return replace(run, phase="planned", awaits_plan=False, plan=event.tasks, plan_error=event.error)
+    return changed(run, phase="planned", awaits_plan=False, plan=event.tasks, plan_error=event.error)
 
 
 def _ended(run: Run, _event: Any, _record: Input) -> Run:
-    return replace(run, phase="ended", plan=(), intents={})
+    return changed(run, phase="ended", plan=(), intents={})
 
 
 _STEPS: Final[Mapping[type[Event], Fold]] = {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from agents.run_state import Fold, OpenIntent, Phase, Result, Run, Task
+from agents.run_state import Fold, OpenIntent, Phase, Result, Run, Task, changed
 from hive_bus.brain import Input
 from hive_bus.event import Event
 from hive_bus.events import approval, drone, task, timer, tool
@@ -24,7 +24,7 @@ def _approval_requested(run: Run, event: approval.ApprovalRequested, record: Inp
     found = run.tasks[event.task_id]
     phase: Phase = "doubtful" if event.reason == "unknown" else "asking"
     run = run.opened(record.event_id, OpenIntent(kind="approval", task_id=found.id, what=event.approval_id))
-    return run.put(replace(found, phase=phase, question=event.approval_id))
+    return run.put(changed(found, phase=phase, question=event.approval_id))
 
 
 def _granted(run: Run, event: approval.ApprovalGranted, record: Input) -> Run:
@@ -52,7 +52,7 @@ def _answered(run: Run, record: Input, approval_id: str, *, granted: bool, reaso
         key = next((name for name, intent in run.intents.items() if approval_id and intent.what == approval_id), "")
     intent = run.intents.get(key)
     if intent is None or intent.kind != "approval":
-        return replace(run, answers={**run.answers, approval_id: granted}) if approval_id else run
+        return changed(run, answers={**run.answers, approval_id: granted}) if approval_id else run
     run = run.closed(key)
     found = run.tasks[intent.task_id]
     doubtful = found.phase == "doubtful"
@@ -60,10 +60,10 @@ def _answered(run: Run, record: Input, approval_id: str, *, granted: bool, reaso
     waits = 0 if doubtful else sum(not run.tasks[name].ended for name in (*found.needs, *found.after))
     if granted and waits:  # what it needs was taken up again meanwhile: the answer is kept until that has ended
         answers = {**run.answers, found.question: True}
-        return run.put(replace(found, phase="pending", waits=waits), answers=answers)
+        return run.put(changed(found, phase="pending", waits=waits), answers=answers)
     if doubtful and reason:
         reason = f"{reason}; the last try may have run, in part or in full"
-    return run.put(replace(found, phase=phase, reason=reason))
+    return run.put(changed(found, phase=phase, reason=reason))
 
 
 def _tool_requested(run: Run, event: tool.ToolRequested, record: Input) -> Run:
@@ -72,11 +72,11 @@ def _tool_requested(run: Run, event: tool.ToolRequested, record: Input) -> Run:
     run = run.opened(record.event_id, OpenIntent(kind="tool", task_id=event.task_id, what=event.tool))
     match event.tool:
         case "workspace.diff":
-            return run.put(replace(run.tasks[event.task_id], phase="inspecting"))
+            return run.put(changed(run.tasks[event.task_id], phase="inspecting"))
         case "workspace.integrate":
-            return run.put(replace(run.tasks[event.task_id], phase="merging"), merging=True)
+            return run.put(changed(run.tasks[event.task_id], phase="merging"), merging=True)
         case _:
-            return replace(run, phase="finishing")
+            return changed(run, phase="finishing")
 
 
 def _tool_returned(run: Run, event: tool.ToolReturned, record: Input) -> Run:
@@ -99,13 +99,13 @@ def _own_tool_ended(run: Run, record: Input, result: Result) -> Run:
         case "workspace.diff":
             unread = f"(the changes could not be read: {result.output})"
             text = result.output if result.outcome == "completed" else unread
-            return run.put(replace(run.tasks[intent.task_id], phase="judge", diff=text))
+            return run.put(changed(run.tasks[intent.task_id], phase="judge", diff=text))
         case "workspace.integrate":
             head = result.data.get("head") if isinstance(result.data, dict) else None
-            found = replace(run.tasks[intent.task_id], phase="merged", merge=result)
+            found = changed(run.tasks[intent.task_id], phase="merged", merge=result)
             return run.put(found, merging=False, head=head or run.head)
         case _:
-            return replace(run, phase="finished", finish=result)
+            return changed(run, phase="finished", finish=result)
 
 
 def _drones_task(run: Run, event: Any) -> Task | None:
@@ -119,14 +119,14 @@ def _drone_completed(run: Run, event: drone.DroneCompleted, _record: Input) -> R
     if found is None:
         return run
     result = Result(output=event.output, commit=event.commit)
-    return run.put(replace(found, phase="inspect", result=result, commit=event.commit))
+    return run.put(changed(found, phase="inspect", result=result, commit=event.commit))
 
 
 def _drone_failed(run: Run, event: drone.DroneFailed, _record: Input) -> Run:
     found = _drones_task(run, event)
     if found is None:
         return run
-    return run.put(replace(found, phase="returned", result=Result(outcome="failed", reason=event.reason)))
+    return run.put(changed(found, phase="returned", result=Result(outcome="failed", reason=event.reason)))
 
 
 def _drone_interrupted(run: Run, event: drone.DroneInterrupted, _record: Input) -> Run:
@@ -136,14 +136,14 @@ def _drone_interrupted(run: Run, event: drone.DroneInterrupted, _record: Input) 
     late = found.timed_out
     reason = f"no result within {found.spec.get('timeout')} s" if late else event.reason or "interrupted"
     result = Result(outcome="failed" if late else "cancelled", reason=reason)
-    return run.put(replace(found, phase="returned", result=result))
+    return run.put(changed(found, phase="returned", result=result))
 
 
 def _interrupt_requested(run: Run, _event: drone.DroneInterruptRequested, record: Input) -> Run:
     found = run.tasks.get(record.stream.removeprefix("drone/").rpartition(".")[0])
     if found is None or found.phase not in ("droning", "overdue") or record.stream != f"drone/{found.drone_id}":
         return run
-    return run.put(replace(found, phase="stopping"))
+    return run.put(changed(found, phase="stopping"))
 
 
 def _timer_set(run: Run, event: timer.TimerSet, record: Input) -> Run:
@@ -151,14 +151,14 @@ def _timer_set(run: Run, event: timer.TimerSet, record: Input) -> Run:
     if record.stream != "run" or found is None:
         return run
     run = run.opened(record.event_id, OpenIntent(kind="timer", task_id=found.id, what=event.timer_id))
-    return run.put(replace(found, timer=record.event_id))
+    return run.put(changed(found, timer=record.event_id))
 
 
 def _timer_fired(run: Run, _event: timer.TimerFired, record: Input) -> Run:
     run, found = _timer_over(run, record)
     if found is None or found.phase != "droning":
         return run
-    return run.put(replace(found, phase="overdue", timed_out=True))
+    return run.put(changed(found, phase="overdue", timed_out=True))
 
 
 def _timer_cancelled(run: Run, _event: Any, record: Input) -> Run:
@@ -174,7 +174,7 @@ def _timer_over(run: Run, record: Input) -> tuple[Run, Task | None]:
     found = run.tasks[intent.task_id]
     if found.timer != key:
         return run, None
-    over = replace(found, timer="")
+    over = changed(found, timer="")
     return run.put(over), over
 
 
@@ -184,7 +184,7 @@ def _cancel_asked(run: Run, event: Any, _record: Input) -> Run:
         return run
     run = run.opened(event.intent_id, replace(intent, asked_to_end=True))
     if intent.kind == "timer" and run.tasks[intent.task_id].timer == event.intent_id:
-        return run.put(replace(run.tasks[intent.task_id], timer=""))
+        return run.put(changed(run.tasks[intent.task_id], timer=""))
     return run
 
 

@@ -7,13 +7,12 @@ waited only for the one that ended is judged at once. It must not know intents' 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from agents.plan import repairs
 from agents.references import StepView
 from agents.run_conditions import opened
-from agents.run_state import NOTHING, Fold, OpenIntent, Phase, Result, Run, Task
+from agents.run_state import NOTHING, Fold, OpenIntent, Phase, Result, Run, Task, changed
 from hive_bus.brain import Input
 from hive_bus.event import Event
 from hive_bus.events import task
@@ -55,7 +54,7 @@ def _ready(run: Run, event: task.TaskReady, record: Input) -> Run:
     if found is None:
         return run
     prompt = event.kind == "prompt"
-    ready = replace(
+    ready = changed(
         found,
         phase="droning" if prompt else "ready",
         try_number=event.try_number,
@@ -87,7 +86,7 @@ def _returned(run: Run, event: task.TaskReturned, record: Input) -> Run:
         commit=event.commit,
     )
     run = run.closed(record.causation_id or "")
-    return run.put(replace(run.tasks[intent.task_id], phase="returned", result=result))
+    return run.put(changed(run.tasks[intent.task_id], phase="returned", result=result))
 
 
 def _completed(run: Run, event: task.TaskCompleted, _record: Input) -> Run:
@@ -110,14 +109,14 @@ def _cancelled(run: Run, event: task.TaskCancelled, _record: Input) -> Run:
 
 def _close(run: Run, name: str, phase: Phase, view: StepView, *, reason: str = "") -> Run:
     """End a task; what waited only for it is judged at once."""
-    ended = replace(run.tasks[name], phase=phase, reason=reason, result=NOTHING, diff="", comments=())
+    ended = changed(run.tasks[name], phase=phase, reason=reason, result=NOTHING, diff="", comments=())
     views = run.views.copy()
     views[name] = view
     run = run.put(ended, views=views)
     for waiting in run.dependants.get(name, ()):
         task_ = run.tasks[waiting]
         if task_.phase == "pending":
-            one_less = replace(task_, waits=task_.waits - 1)
+            one_less = changed(task_, waits=task_.waits - 1)
             run = opened(run, one_less) if one_less.waits == 0 else run.put(one_less)
     return run
 
@@ -127,21 +126,21 @@ def _retried(run: Run, event: task.TaskRetried, _record: Input) -> Run:
     if found is None:
         return run
     if run.retries:
-        run = replace(run, retries=tuple(wish for wish in run.retries if wish[0] != found.id))
-    new = replace(
+        run = changed(run, retries=tuple(wish for wish in run.retries if wish[0] != found.id))
+    new = changed(
         found, try_number=event.try_number, delay=event.delay, comments=event.comments, reason="", result=NOTHING
     )
     match found.phase:
         case "returned":
-            return run.put(replace(new, phase="again", failures=found.failures + 1, base=None, diff=""))
+            return run.put(changed(new, phase="again", failures=found.failures + 1, base=None, diff=""))
         case "judged":
-            return run.put(replace(new, phase="again", round=found.round + 1, base=found.commit))
+            return run.put(changed(new, phase="again", round=found.round + 1, base=found.commit))
         case "merged":
-            return run.put(replace(new, phase="again", round=found.round + 1, base=None))
+            return run.put(changed(new, phase="again", round=found.round + 1, base=None))
         case "rerun":
-            return run.put(replace(new, phase="queued", base=None))
+            return run.put(changed(new, phase="queued", base=None))
         case _ if found.ended:
-            return _reopened(run, replace(new, failures=0, round=1, base=None, commit=None))
+            return _reopened(run, changed(new, failures=0, round=1, base=None, commit=None))
         case _:
             return run
 
@@ -151,14 +150,14 @@ def _reopened(run: Run, again: Task) -> Run:
     asked = bool(again.spec.get("approval")) and run.approve == "ask"
     views = run.views.copy()
     views[again.id] = _PENDING
-    run = run.put(replace(again, phase="ask" if asked else "queued"), views=views)
+    run = run.put(changed(again, phase="ask" if asked else "queued"), views=views)
     names = [name for name in run.descendants(again) if run.tasks[name].phase in _UNTOUCHED]
     for name in names:
-        run = run.put(replace(run.tasks[name], phase="pending", reason=""), views={**run.views, name: _PENDING})
+        run = run.put(changed(run.tasks[name], phase="pending", reason=""), views={**run.views, name: _PENDING})
     for name in names:
         found = run.tasks[name]
         waits = sum(not run.tasks[before].ended for before in (*found.needs, *found.after))
-        one = replace(found, waits=waits)
+        one = changed(found, waits=waits)
         run = run.put(one) if waits else opened(run, one)
     return run
 
@@ -172,11 +171,11 @@ def _retry_requested(run: Run, event: task.TaskRetryRequested, _record: Input) -
         return run
     if run.phase != "ended" and (run.cancelling or run.phase != "running"):
         return run
-    return replace(run, retries=(*run.retries, (event.task_id, event.reason)))
+    return changed(run, retries=(*run.retries, (event.task_id, event.reason)))
 
 
 def _review_requested(run: Run, event: task.TaskReviewRequested, _record: Input) -> Run:
-    return run.put(replace(run.tasks[event.task_id], phase="judging"))
+    return run.put(changed(run.tasks[event.task_id], phase="judging"))
 
 
 def _review_completed(run: Run, event: task.TaskReviewCompleted, _record: Input) -> Run:
@@ -185,7 +184,7 @@ def _review_completed(run: Run, event: task.TaskReviewCompleted, _record: Input)
         return run
     if (event.try_number, event.round) != (found.try_number, found.round):
         return run
-    return run.put(replace(found, phase="judged", verdict=event.verdict, comments=event.comments))
+    return run.put(changed(found, phase="judged", verdict=event.verdict, comments=event.comments))
 
 
 TASK_STEPS: Final[Mapping[type[Event], Fold]] = {
