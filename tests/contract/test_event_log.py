@@ -212,3 +212,12 @@ async def test_concurrent_appends_all_arrive(open_again: Open) -> None:
     assert positions(rows) == list(range(1, 61))
     assert {row.event_id for row in rows} == {new.event_id for new in news}
     assert [row.version for row in await stores[0].log.read_stream("shared")] == list(range(1, 41))
+
+
+async def test_a_cause_in_the_same_append_is_named_by_its_index(store: Store) -> None:
+    """A decision on an event of its own append names it as -1 - i; the stored position is the real one."""
+    await fill(store, 3)
+    first, second = event(), event()
+    rows = (await appended(store, first, second, event(causation_id=second.event_id, cause_position=-2))).events
+    assert rows[2].cause_position == rows[1].position == 5
+    assert await store.log.read(5, limit=1) == [rows[2]]
