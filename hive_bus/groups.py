@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PARTITIONS: Final = 16
 BALANCE_SECONDS: Final = 0.5
 CHECKPOINT_SECONDS: Final = 0.2
-ADOPT_AFTER: Final = 4
+ADOPT_SECONDS: Final = 3.0
 LEAVE_SECONDS: Final = 5.0
 
 __all__ = ["PARTITIONS", "Commands", "Commit", "Consumer", "GroupMember", "Owned", "fair_share", "surplus"]
@@ -78,7 +78,7 @@ class GroupMember:
         self._lanes: dict[int, Lane] = {}
         self._refused: set[int] = set()
         self._adopted: set[int] = set()
-        self._free_for: dict[int, int] = {}
+        self._free_since: dict[int, float] = {}
         self._known: list[str] = []
         self._stir = asyncio.Event()
         self._progress = asyncio.Event()
@@ -286,7 +286,7 @@ class GroupMember:
         if members != self._known:
             self._known = members
             self._adopted.clear()
-            self._free_for.clear()
+            self._free_since.clear()
         quota = fair_share(len(rows), len(members), members.index(lease.lease_id))
         for row in rows:
             owned = self.owned.get(row.number)
@@ -296,7 +296,9 @@ class GroupMember:
             self._lanes[number].close()
         missing = quota - len(set(self._lanes) - self._adopted)
         free = self._free(rows, members, lease.lease_id)
-        orphans = [row for row in free[max(0, missing) :] if self._free_for[row.number] >= ADOPT_AFTER]
+        long_ago = asyncio.get_running_loop().time() - ADOPT_SECONDS
+        # Nobody whose share it is will have them, for they hold events newer than its code.
+        orphans = [row for row in free[max(0, missing) :] if self._free_since[row.number] <= long_ago]
         wanted = [*free[: max(0, missing)], *orphans]
         # All at once, and begun together: a reader that starts with one partition reads its pages for that one alone.
         taken = await asyncio.gather(*(checkpoints.take(self.group, row.number, lease.lease_id) for row in wanted))
@@ -306,7 +308,7 @@ class GroupMember:
                 self._begin(partition, lease, tasks)
 
     def _free(self, rows: Sequence[Partition], members: Sequence[str], own: str) -> list[Partition]:
-        """Partitions that nobody else alive holds and this member may have; counts for how many turns they were free."""
+        """Partitions that nobody else alive holds and this member may have; notes since when."""
         others = set(members) - {own}
         free = []
         # Everybody begins to look at another place, so that members who join at once do not want the same ones.
@@ -315,9 +317,9 @@ class GroupMember:
             if row.number in self._lanes or row.number in self._refused:
                 continue
             if row.lease_id in others:
-                self._free_for.pop(row.number, None)
+                self._free_since.pop(row.number, None)
                 continue
-            self._free_for[row.number] = self._free_for.get(row.number, 0) + 1
+            self._free_since.setdefault(row.number, asyncio.get_running_loop().time())
             free.append(row)
         return free
 
@@ -325,7 +327,7 @@ class GroupMember:
         owned = Owned(
             group=self.group, number=row.number, lease_id=lease.lease_id, fence=row.fence, position=row.position
         )
-        self._free_for.pop(row.number, None)
+        self._free_since.pop(row.number, None)
         self._lanes[row.number] = self._lane(owned)
         self.owned[row.number] = owned
         tasks.create_task(self._serve(owned), name=f"{self.group}: partition {row.number}")

@@ -1,0 +1,141 @@
+"""Groups across processes on one file: members join, leave and are killed, and the log proves who owned what."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hive_bus.bus import Bus, open_bus
+from hive_bus.record import Record
+from hive_bus.subscription import FROM_BEGINNING
+from tests.integration.group_process import GROUP, Heard, Ready, Spoken
+
+TTL = 1.5
+
+
+@asynccontextmanager
+async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    """Processes that are gone when the test is."""
+    started: list[asyncio.subprocess.Process] = []
+    try:
+        yield started
+    finally:
+        for process in started:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def start(what: str, url: str, name: str, number: float) -> asyncio.subprocess.Process:
+    """Start one process of the group."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.group_process", what, url, name, str(number)
+    )
+
+
+async def heard(bus: Bus, count: int) -> list[Record]:
+    """So many answers, as soon as they are there."""
+    async with bus.subscribe("echo.heard", start=FROM_BEGINNING) as records:
+        return [await anext(records) for _ in range(count)]
+
+
+async def ready(bus: Bus, *members: str) -> None:
+    """Return when these processes run."""
+    missing = set(members)
+    async with bus.subscribe("echo.ready", start=FROM_BEGINNING) as records:
+        while missing:
+            event = (await anext(records)).event
+            assert isinstance(event, Ready)
+            missing.discard(event.member)
+
+
+async def owners(bus: Bus, members: int) -> dict[int, str]:
+    """Who holds what, as soon as every partition is held and shared by so many."""
+    while True:
+        rows = await bus.store.checkpoints.partitions(GROUP)
+        held = {row.number: row.lease_id for row in rows if row.lease_id is not None}
+        counts = [list(held.values()).count(lease) for lease in set(held.values())]
+        if rows and len(held) == len(rows) and len(counts) == members and max(counts) - min(counts) <= 1:
+            return held
+        await bus.tail.wait(bus.tail.head, timeout=0.05)
+
+
+def check(answers: Iterable[Record], spoken: Iterable[Record]) -> None:
+    """Every event is answered exactly once, in order per stream, and by one owner at a time."""
+    bodies = [record.event for record in answers]
+    heard = [body for body in bodies if isinstance(body, Heard)]
+    assert sorted(body.position for body in heard) == sorted(record.position for record in spoken)
+    streams, fences, leases = defaultdict(list), defaultdict(list), defaultdict(set)
+    for body in heard:
+        streams[body.stream].append(body.position)
+        fences[body.partition].append(body.fence)
+        leases[body.partition, body.fence].add((body.lease_id, body.member))
+    assert all(positions == sorted(positions) for positions in streams.values())
+    assert all(seen == sorted(seen) for seen in fences.values()), "a stale owner wrote behind its successor"
+    assert all(len(holders) == 1 for holders in leases.values()), "two owners had one fence"
+
+
+async def spoken(bus: Bus) -> list[Record]:
+    """Everything that was to be answered."""
+    return [record async for record in bus.read(Spoken.TOPIC)]
+
+
+async def test_two_members_share_what_three_processes_publish(hive_url: str, fault_seconds: float) -> None:
+    """Nothing is lost, doubled or out of order, and "database is locked" never surfaces, while five processes write."""
+    each = min(12_000, round(fault_seconds * 300))
+    async with processes() as started, open_bus(hive_url) as bus:
+        started += [await start("share", hive_url, name, TTL) for name in ("ann", "bob")]
+        await ready(bus, "ann", "bob")
+        started += [await start("publish", hive_url, f"speaker-{n}", each) for n in range(3)]
+        answers = await heard(bus, 3 * each)
+        check(answers, await spoken(bus))
+        assert len({record.event.member for record in answers if isinstance(record.event, Heard)}) == 2
+        for process in started[:2]:
+            process.terminate()
+        assert [await process.wait() for process in started] == [0] * 5
+
+
+async def test_a_killed_member_is_replaced(hive_url: str) -> None:
+    """Its partitions go to the others when its lease has ended; what it had in flight is done once."""
+    count = 600
+    async with processes() as started, open_bus(hive_url) as bus:
+        names = ("ann", "bob", "cid")
+        started += [await start("share", hive_url, name, TTL) for name in names]
+        await ready(bus, *names)
+        await owners(bus, 3)
+        started.append(await start("publish", hive_url, "speaker", count))
+        await heard(bus, count // 6)
+        started[0].kill()
+        check(await heard(bus, count), await spoken(bus))
+        held = await owners(bus, 2)
+        assert len(held) == 16
+
+
+async def test_a_member_that_leaves_frees_its_partitions_at_once(hive_url: str) -> None:
+    """A clean end waits for no lease: the other member holds everything long before it would have expired."""
+    async with processes() as started, open_bus(hive_url) as bus:
+        started += [await start("share", hive_url, name, 600) for name in ("ann", "bob")]
+        await ready(bus, "ann", "bob")
+        await owners(bus, 2)
+        started[0].terminate()
+        assert await started[0].wait() == 0
+        assert len(set((await owners(bus, 1)).values())) == 1
+
+
+@pytest.mark.parametrize("late", [1, 2])
+async def test_late_members_get_their_share(hive_url: str, late: int) -> None:
+    """Who joins later gets partitions from those who have too many, while events flow."""
+    count = 300
+    async with processes() as started, open_bus(hive_url) as bus:
+        started.append(await start("share", hive_url, "ann", 600))
+        await ready(bus, "ann")
+        await owners(bus, 1)
+        started.append(await start("publish", hive_url, "speaker", count))
+        started += [await start("share", hive_url, f"late-{n}", 600) for n in range(late)]
+        await owners(bus, 1 + late)
+        check(await heard(bus, count), await spoken(bus))
