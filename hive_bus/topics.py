@@ -1,6 +1,6 @@
-"""Topics and patterns: what a topic may look like, and which topics a pattern means.
+r"""Topics and patterns: what a topic may look like, and which topics a pattern means.
 
-A topic is ``[a-z][a-z0-9_]*(\\.[a-z0-9_]+){1,7}``, at most 128 characters, so that it
+A topic is ``[a-z][a-z0-9_]*(\.[a-z0-9_]+){1,7}``, at most 128 characters, so that it
 can be a NATS subject as it is. A pattern is a NATS pattern: ``*`` is one part, a last
 ``>`` one or more.
 """

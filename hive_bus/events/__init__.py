@@ -8,8 +8,8 @@ from hive_bus.events.agent import (
     AgentRegistered,
 )
 from hive_bus.events.approval import (
-    ApprovalCancelRequested,
     ApprovalCancelled,
+    ApprovalCancelRequested,
     ApprovalDenied,
     ApprovalExpired,
     ApprovalGranted,
@@ -20,15 +20,15 @@ from hive_bus.events.drone import (
     DroneCompleted,
     DroneFailed,
     DroneHatched,
-    DroneInterruptRequested,
     DroneInterrupted,
+    DroneInterruptRequested,
     DroneMessage,
     DroneRetired,
 )
 from hive_bus.events.model import (
     ModelAttemptFailed,
-    ModelCancelRequested,
     ModelCancelled,
+    ModelCancelRequested,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -48,8 +48,8 @@ from hive_bus.events.system import (
 from hive_bus.events.task import (
     TaskAssigned,
     TaskAttemptFailed,
-    TaskCancelRequested,
     TaskCancelled,
+    TaskCancelRequested,
     TaskCompleted,
     TaskCreated,
     TaskFailed,
@@ -63,15 +63,15 @@ from hive_bus.events.task import (
     TaskSuperseded,
 )
 from hive_bus.events.timer import (
-    TimerCancelRequested,
     TimerCancelled,
+    TimerCancelRequested,
     TimerFired,
     TimerSet,
 )
 from hive_bus.events.tool import (
     ToolAttemptFailed,
-    ToolCancelRequested,
     ToolCancelled,
+    ToolCancelRequested,
     ToolFailed,
     ToolRequested,
     ToolReturned,
@@ -79,19 +79,19 @@ from hive_bus.events.tool import (
     ToolSuperseded,
 )
 from hive_bus.events.workflow import (
-    WorkflowCancelRequested,
     WorkflowCancelled,
+    WorkflowCancelRequested,
     WorkflowCompleted,
     WorkflowFailed,
     WorkflowForked,
-    WorkflowPauseRequested,
     WorkflowPaused,
+    WorkflowPauseRequested,
     WorkflowPlanGenerated,
     WorkflowPlanRejected,
     WorkflowPlanRequested,
     WorkflowRequested,
-    WorkflowResumeRequested,
     WorkflowResumed,
+    WorkflowResumeRequested,
     WorkflowStarted,
 )
 

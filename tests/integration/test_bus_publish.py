@@ -6,25 +6,29 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hive_bus import Bus, Draft, Event, Intent, open_bus
 from hive_bus.codec import encode
-from hive_bus.envelope import Collector, current_handler
+from hive_bus.envelope import Collector, current_handler, encode_event
 from hive_bus.events import TaskCompleted, TimerSet, WorkflowRequested
 from hive_bus.writer import BATCH_EVENTS, ROOM
 from hive_core_db.engine import open_store
-from hive_core_db.records import AppendRequest, StoredEvent
+from hive_core_db.records import AppendRequest, StoredEvent, WorkEnd
 from hive_errors import (
     BusClosed,
     DuplicateMismatch,
+    Fenced,
     GuardedTopic,
     InvalidTopic,
     MetadataTooLarge,
     PayloadRefused,
     StoreBusy,
+    StoreError,
     StreamConflict,
+    WorkEnded,
 )
 
 
@@ -269,6 +273,36 @@ async def test_the_ends_of_a_users_intent_are_guarded_too(bus: Bus) -> None:
     with pytest.raises(GuardedTopic, match=r"mail_test\.sent"):
         await bus.publish(MailSent(), correlation_id="r1")
     assert await bus.publish(MailSent(), correlation_id="other") == 2
+
+
+async def test_a_submitted_requests_verdict_is_raised(bus: Bus) -> None:
+    """Hosts append what they like, under their fences; each verdict has its error."""
+
+    def request(**wishes: Any) -> AppendRequest:
+        return AppendRequest(epoch=wishes.pop("epoch", bus.writer.epoch), **wishes)
+
+    done = await bus.submit(request())
+    assert done.last == 0
+    await bus.publish(MailRequested(), event_id="mail-1", correlation_id="c1")
+    await bus.submit(request(work=(WorkEnd(work_id="mail-1", fence=None),)))
+    bad = encode_event(Placed(), stream="s", correlation_id="c", event_id="e", source="t")._replace(occurred_at=2**70)
+    for refused, error in (
+        (request(epoch=99), Fenced),
+        (request(work=(WorkEnd(work_id="mail-1", fence=None),)), WorkEnded),
+        (request(quiet={"c1": 0}), StreamConflict),
+        (request(events=(bad,)), StoreError),
+    ):
+        with pytest.raises(error):
+            await bus.submit(refused)
+
+
+async def test_a_bus_is_a_context_itself(hive_url: str) -> None:
+    """Awaited first, then used in an ``async with``: it is closed all the same."""
+    bus = await open_bus(hive_url)
+    async with bus:
+        await bus.publish(Placed())
+    with pytest.raises(BusClosed):
+        await bus.publish(Placed())
 
 
 async def test_a_users_intent_asks_for_work_and_a_built_in_one_does_not(bus: Bus) -> None:

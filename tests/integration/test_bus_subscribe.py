@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
 
@@ -12,7 +13,7 @@ from hive_bus import FROM_BEGINNING, FROM_NOW, Bus, Event, Record, open_bus
 from hive_bus.subscription import Feed
 from hive_bus.tail import KEPT_ROWS
 from hive_core_db.records import StoredEvent
-from hive_errors import BusClosed, InvalidTopic, StoreClosed
+from hive_errors import BusClosed, InvalidTopic, LogCorrupt, StoreClosed
 from tests.integration.bus_publisher import Ping, Rare
 
 
@@ -93,9 +94,14 @@ async def test_several_subscribers_share_the_tail(bus: Bus) -> None:
         reads += 1
         return await original(*arguments, **options)  # type: ignore[arg-type]
 
+    async def never() -> int | None:
+        """No look for other processes: it may see a commit of ours before we are told of it, and read it."""
+        return None
+
     async def follow(records: AsyncIterator[Record]) -> list[int]:
         return [record.position for record in await take(records, 100)]
 
+    bus.store.log.poll = never  # type: ignore[method-assign]
     bus.store.log.read = counting  # type: ignore[method-assign, assignment]
     async with bus.subscribe("ping.*") as one, bus.subscribe(">") as two, asyncio.TaskGroup() as followers:
         tasks = [followers.create_task(follow(records)) for records in (one, two)]
@@ -144,6 +150,20 @@ async def test_nothing_polls_while_nobody_listens(bus: Bus) -> None:
     assert polls == 0
     assert await bus.tail.wait(1, timeout=0.05) == 1
     assert polled.is_set()
+
+
+async def test_a_corrupt_log_is_told_to_those_who_wait(bus: Bus, hive_url: str) -> None:
+    """A hole is no reason to wait for ever, and none to skip what is missing."""
+    async with open_bus(hive_url) as other:
+        for number in range(3):
+            await other.publish(Ping(number=number))
+    with sqlite3.connect(hive_url.removeprefix("sqlite:///")) as db:
+        for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f"DROP TRIGGER {trigger}")
+        db.execute("DELETE FROM events WHERE position = 2")
+    db.close()
+    with pytest.raises(LogCorrupt):
+        await bus.tail.wait(0, timeout=5)
 
 
 async def test_the_head_can_be_waited_for(bus: Bus) -> None:

@@ -20,7 +20,6 @@ HEAVY = (
     "rich",
     "opentelemetry",
     "ruamel",
-    "sqlite3",
     "agents",
 )
 
