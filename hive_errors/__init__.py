@@ -32,7 +32,7 @@ from hive_errors.bus import (
     UnregisteredTopic,
     UpcasterMissing,
 )
-from hive_errors.dashboard import AgentTarget, CommandError, FileUnusable, NoHiveHere, UsageWrong
+from hive_errors.dashboard import CommandError, FileUnusable, NoHiveHere, UsageWrong
 from hive_errors.models import (
     ModelError,
     ModelNotInstalled,
@@ -82,7 +82,6 @@ from hive_errors.workflow import ExpressionError, Problem, TemplateError, Workfl
 __all__ = [
     "AgentInvalid",
     "AgentNotLoaded",
-    "AgentTarget",
     "BlockingCall",
     "BusClosed",
     "BusError",

@@ -55,7 +55,7 @@ class RunEnded(RunError):
     """The run has ended; nothing of it can be stopped any more."""
 
     code = "HIVE-RUN-004"
-    sentence = "run {run} has ended: it {status}"
+    sentence = "run {run} has ended already: {status}"
     hint = "`hive retry {run}` tries its failed tasks again; `hive run` starts a new one"
 
     run: str

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from dashboard.views.spans import Spans
 
 
+_WORKSPACE: Final = {
+    "workspace.diff": "collect the changes",
+    "workspace.integrate": "merge into the run's branch",
+    "workspace.finish": "hand the branch over",
+}
+
+
 def _requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     root = spans.root
     assert root is not None
@@ -146,14 +153,15 @@ def _model_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open
     elif data.get("role") == "reviewer" or str(data.get("conversation", "")).startswith("review"):
         parent = spans.reviews.get(str(data.get("task_id") or ""), parent)
     turn = int(data.get("turn") or 1)
-    return Open("model", f"{data.get('role') or 'model'}, turn {turn}", record, parent, leaf=True)
+    return Open("model", f"model, turn {turn}", record, parent, leaf=True)
 
 
 def _tool_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     given = data.get("input") if isinstance(data.get("input"), dict) else {}
     tool = str(data.get("tool") or "tool")
-    told = "" if tool.startswith("workspace.") else _told(given or {})
-    return Open("tool", f"{tool} {told}".rstrip(), record, spans.near(record), leaf=True)
+    if tool in _WORKSPACE:
+        return Open("tool", _WORKSPACE[tool], record, spans.near(record), leaf=True)
+    return Open("tool", f"{tool} {_told(given or {})}".rstrip(), record, spans.near(record), leaf=True)
 
 
 def _told(given: dict[str, Any]) -> str:

@@ -70,10 +70,10 @@ class Spans:
         intent = self.owner.get(record.causation_id or "")
         if family in ("model", "tool", "approval") or (intent is not None and intent.kind == "effect"):
             return self._lifecycle(record, intent, word)
-        if _is_intent(record.topic):
-            return Open("effect", record.topic, record, self.near(record), leaf=True)
         if family in _QUIET:
             return self.near(record)
+        if _is_intent(record.topic):
+            return Open("effect", record.topic, record, self.near(record), leaf=True)
         span = Open("event", record.topic, record, self.near(record))
         span.close(record, "")
         return span
@@ -142,7 +142,8 @@ def _said(topic: str, data: dict[str, Any]) -> str:
         who = f"by {data['by']}" if data.get("by") else ""
         return ": ".join(part for part in (who, str(data.get("comment") or "")) if part)
     if data.get("is_error"):
-        return first_line(data.get("output"))
+        code = data.get("exit_code")
+        return first_line(data.get("output")) if code is None else f"exit code {code}"
     return first_line(data.get("reason"))
 
 

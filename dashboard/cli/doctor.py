@@ -1,0 +1,187 @@
+"""doctor: is everything there that the hive needs, and is nothing in its way."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from dashboard.cli.command import command
+from dashboard.cli.exits import FAILED
+from dashboard.cli.shell import Shell
+from dashboard.cli.text import columns, plural, size
+from hive_errors import HiveError
+
+Level = Literal["ok", "note", "problem"]
+_SIGNS: dict[Level, tuple[str, str]] = {"ok": ("✓", "green"), "note": ("-", "yellow"), "problem": ("✗", "bold red")}
+_LEAST_DISK = 500 * 1024 * 1024
+_PACKAGES = ("hive_errors", "hive_core_db", "hive_bus", "agents", "dashboard")
+_NEEDED = ("alembic", "orjson", "pydantic", "rich", "ruamel.yaml", "SQLAlchemy", "structlog", "typer")
+_OPTIONAL = {"anthropic": "claude", "uvloop": "fast", "nats-py": "nats", "asyncpg": "postgres"}
+_RESET_MENDED = (3, 51, 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at; ``remedy`` says what to do where it is not well."""
+
+    name: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+@command("doctor", examples=("doctor", "doctor --db /srv/hive.db --json"))
+def doctor(shell: Shell) -> int | None:
+    """Look whether this machine has what the hive needs, and whether something is in its way."""
+    checks = [*_python(), *_foreign(), *_programs(), *_sqlite(), *_database(shell), *_disk(shell), *_model()]
+    problems = sum(check.level == "problem" for check in checks)
+    if shell.json:
+        shell.emit_all(asdict(check) for check in checks)
+    else:
+        rows = [((_SIGNS[one.level][0], _SIGNS[one.level][1]), one.name, one.found) for one in checks]
+        for line, check in zip(columns(rows, width=10_000, flexible=(2,)), checks, strict=True):
+            shell.print(line)
+            if check.remedy:
+                shell.print([("     try: ", "bold"), (check.remedy, "")])
+        shell.say(plural(problems, "problem") if problems else "all is well")
+    return FAILED if problems else None
+
+
+def _python() -> Iterator[Check]:
+    version = platform.python_version()
+    yield Check(
+        name="hive",
+        level="ok",
+        found=f"{_version_of('hive-orchestrator') or 'from a checkout'}, Python {version}, {platform.system()} {platform.machine()}",
+    )
+    missing = [name for name in _NEEDED if _version_of(name) is None]
+    if missing:
+        yield Check(
+            name="packages",
+            level="problem",
+            found=f"not installed: {', '.join(missing)}",
+            remedy="install the distribution again: pip install hive-orchestrator",
+        )
+    else:
+        yield Check(name="packages", level="ok", found=", ".join(f"{name} {_version_of(name)}" for name in _NEEDED))
+    absent = [f"{extra} ({name})" for name, extra in _OPTIONAL.items() if _version_of(name) is None]
+    if absent:
+        yield Check(
+            name="extras",
+            level="note",
+            found=f"not installed: {', '.join(absent)}",
+            remedy="only what you use: pip install 'hive-orchestrator[claude]'",
+        )
+
+
+def _foreign() -> Iterator[Check]:
+    """Whether every package of ours is ours: `agents` is a name that others use too."""
+    home = Path(__file__).resolve().parents[2]
+    foreign = []
+    for name in _PACKAGES:
+        spec = importlib.util.find_spec(name)
+        places = (
+            [Path(place).resolve() for place in (spec.submodule_search_locations or ())] if spec is not None else []
+        )
+        if not places or places[0].parent != home:
+            foreign.append(f"{name} is {places[0] if places else 'missing'}")
+    if foreign:
+        yield Check(
+            name="imports",
+            level="problem",
+            found=f"another package is in the way: {'; '.join(foreign)}",
+            remedy=f"remove it from PYTHONPATH or the environment ({sys.prefix}), or give the hive an environment of its own",
+        )
+    else:
+        yield Check(name="imports", level="ok", found="all five packages are the hive's own")
+
+
+def _programs() -> Iterator[Check]:
+    git = shutil.which("git")
+    if git is None:
+        yield Check(
+            name="git",
+            level="problem",
+            found="not found",
+            remedy="install git: goals and prompt steps work in worktrees (run and tool steps need none)",
+        )
+        return
+    said = subprocess.run([git, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    yield Check(name="git", level="ok", found=said.stdout.strip() or git)
+
+
+def _sqlite() -> Iterator[Check]:
+    version = sqlite3.sqlite_version
+    mended = sqlite3.sqlite_version_info >= _RESET_MENDED
+    note = "" if mended else "; before 3.51.3 a passive checkpoint can race a commit, so the hive never makes one"
+    yield Check(name="SQLite", level="ok", found=f"{version}{note}")
+
+
+def _database(shell: Shell) -> Iterator[Check]:
+    from hive_core_db import check, stats
+
+    try:
+        url = shell.url(make=True)
+        path = Path(url.removeprefix("sqlite:///"))
+        if not path.exists():
+            yield Check(name="database", level="note", found=f"{url}: not there yet", remedy=shell.command("demo"))
+            return
+        findings = check(url)
+        facts = stats(url)
+    except HiveError as error:
+        yield Check(name="database", level="problem", found=error.message, remedy=error.advice)
+        return
+    if findings:
+        yield Check(
+            name="database", level="problem", found=f"{url}: {findings[0]}", remedy=shell.command("db", "check")
+        )
+    else:
+        yield Check(name="database", level="ok", found=f"{url}: schema {facts.revision}, {plural(facts.head, 'event')}")
+
+
+def _disk(shell: Shell) -> Iterator[Check]:
+    try:
+        place = Path(shell.url(make=True).removeprefix("sqlite:///")).parent
+    except HiveError:
+        place = Path.cwd()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < _LEAST_DISK:
+        yield Check(
+            name="disk",
+            level="problem",
+            found=f"{size(free)} free at {place}",
+            remedy="make room: a full disk stops every append",
+        )
+    else:
+        yield Check(name="disk", level="ok", found=f"{size(free)} free")
+
+
+def _model() -> Iterator[Check]:
+    if os.environ.get("ANTHROPIC_API_KEY", "").strip():
+        yield Check(name="model key", level="ok", found="ANTHROPIC_API_KEY is set")
+    else:
+        yield Check(
+            name="model key",
+            level="note",
+            found="ANTHROPIC_API_KEY is not set",
+            remedy="export ANTHROPIC_API_KEY=... for Claude; the demo and scripted models need no key",
+        )
+
+
+def _version_of(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

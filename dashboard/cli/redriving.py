@@ -1,0 +1,91 @@
+"""Where `hive redrive` gets its histories from: the log, or a file that was exported from one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from agents.colony import brains
+from dashboard.cli.shell import Shell
+from hive_bus.replay import Difference, keys_of_run, redrive
+from hive_core_db.records import StoredEvent
+from hive_core_db.store import EventLog
+from hive_errors import FileUnusable
+
+_STARTS = ("workflow.requested", "workflow.forked")
+_PAGE = 100
+
+
+async def differences_of_runs(shell: Shell, run: str | None) -> AsyncIterator[tuple[str, Difference]]:
+    """What today's brains decide otherwise, of one run or (None) of all."""
+    async with shell.bus() as bus:
+        if run is not None:
+            run_id = await bus.resolve(run)
+            async for difference in _of_run(bus.store.log, run_id):
+                yield run_id, difference
+            return
+        async for record in bus.read(*_STARTS):
+            async for difference in _of_run(bus.store.log, record.correlation_id):
+                yield record.correlation_id, difference
+
+
+async def differences_of_file(path: Path) -> AsyncIterator[tuple[str, Difference]]:
+    """What today's brains decide otherwise, of every run of an exported history. Raises :class:`FileUnusable`."""
+    log = ListedLog(read_history(path))
+    for run_id in log.runs():
+        # Nothing but these reads is asked of it: redrive changes nothing and follows nothing.
+        async for difference in _of_run(cast(EventLog, log), run_id):
+            yield run_id, difference
+
+
+async def _of_run(log: EventLog, run_id: str) -> AsyncIterator[Difference]:
+    upto = await log.last_of_correlation(run_id)
+    for brain in brains():
+        for key in await keys_of_run(log, brain, run_id):
+            async for difference in redrive(log, brain, key, upto=upto):
+                yield difference
+
+
+def read_history(path: Path) -> list[StoredEvent]:
+    """The rows of an exported history: one JSON object for each event, by column. Raises :class:`FileUnusable`."""
+    rows = []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise FileUnusable(path=str(path), reason=f"it cannot be read: {problem}") from problem
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            given = json.loads(line)
+            rows.append(StoredEvent(**given))
+        except (ValueError, TypeError) as problem:
+            raise FileUnusable(
+                path=f"{path}:{number}",
+                reason=f"it is no event of an exported history: {problem}",
+                remedy="export one with: python -m tests.golden.export RUN FILE",
+            ) from problem
+    return sorted(rows, key=lambda row: row.position)
+
+
+class ListedLog:
+    """What `redrive` asks of a log, answered from a list: a run's events by correlation and by stream."""
+
+    def __init__(self, rows: Sequence[StoredEvent]) -> None:
+        self._rows = rows
+
+    def runs(self) -> list[str]:
+        """The runs that the list holds, in order."""
+        return [row.correlation_id for row in self._rows if row.topic in _STARTS]
+
+    async def read_correlation(self, correlation_id: str, *, after: int = 0, limit: int = _PAGE) -> list[StoredEvent]:
+        """Events of a correlation with ``position > after``."""
+        return [row for row in self._rows if row.correlation_id == correlation_id and row.position > after][:limit]
+
+    async def read_stream(self, stream: str, *, after: int = 0, limit: int = _PAGE) -> list[StoredEvent]:
+        """Events of a stream with ``version > after``."""
+        return [row for row in self._rows if row.stream == stream and row.version > after][:limit]
+
+    async def last_of_correlation(self, correlation_id: str) -> int:
+        """The correlation's last position, 0 if it has none."""
+        return max((row.position for row in self._rows if row.correlation_id == correlation_id), default=0)

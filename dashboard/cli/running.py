@@ -1,0 +1,251 @@
+"""run and up: host a colony, for one run that is shown, or until stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from dashboard.cli.command import command
+from dashboard.cli.exits import COMPLETED, FAILED, INTERRUPTED, WAITING
+from dashboard.cli.shell import Shell
+from dashboard.cli.signals import Interrupted, interruptible
+from hive_errors import FileUnusable, UsageWrong
+
+if TYPE_CHECKING:
+    from agents.hive import Hive
+    from agents.run import Run
+    from dashboard.views import RunView
+
+Workspace = Annotated[
+    Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory that work is done in.", file_okay=False)
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", envvar="HIVE_MODEL", help="claude-..., or scripted:FILE with answers."),
+]
+ScriptFile = Annotated[
+    Path | None,
+    typer.Option("--script", metavar="FILE", help="Answer from this file: short for --model scripted:FILE."),
+]
+
+
+@command(
+    "run",
+    examples=(
+        "run examples/hello.yaml",
+        "run examples/ci.yaml --workspace . --approve all",
+        "run 'Make the tests pass' --model claude-sonnet-5-5",
+        "run ci.yaml --id nightly-0412 --if-exists return",
+        "run ci.yaml --detach    # an `hive up` does it",
+    ),
+)
+async def run(
+    shell: Shell,
+    *,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="FILE|GOAL", help="A workflow file (ends in .yaml or .yml, or holds a /), else a goal."),
+    ],
+    workspace: Workspace = Path(),
+    run_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Name the run, so that starting it again is safe.")
+    ] = None,
+    if_exists: Annotated[
+        str,
+        typer.Option(
+            "--if-exists", metavar="error|return", help="When a run of that id exists: fail, or go on with it."
+        ),
+    ] = "error",
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Only ask for it: an `hive up` does the work.")
+    ] = False,
+    approve: Annotated[
+        str,
+        typer.Option(
+            "--approve", metavar="ask|all|none", help="Who answers approvals: a person, or always yes, or no."
+        ),
+    ] = "ask",
+    model: ModelName = None,
+    script: ScriptFile = None,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Start from a snapshot of uncommitted changes.")
+    ] = False,
+    max_parallel: Annotated[
+        int | None, typer.Option("--max-parallel", metavar="N", min=1, help="Steps side by side [8].")
+    ] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Kept with the run; may be repeated.")
+    ] = None,
+) -> int:
+    """Start a run, do its work in this process, and show it until it ends.
+
+    Ctrl-C stops this process, not the run: `hive up` goes on with it.
+    """
+    from agents.hive import Hive
+    from hive_bus import tune_process
+
+    tune_process()
+    options = {
+        "id": run_id,
+        "if_exists": _one_of("--if-exists", if_exists, "error", "return"),
+        "approve": _one_of("--approve", approve, "ask", "all", "none"),
+        "metadata": _metadata(meta or []),
+        "allow_dirty": allow_dirty,
+        "max_parallel": max_parallel,
+    }
+    url = shell.url(make=True)
+    hive = Hive(url, workspace=workspace, model=model_name(model, script), serve=not detach)
+    if detach:
+        async with hive:
+            started = await hive.start(what, **options)
+            _detached(shell, started)
+            return COMPLETED
+    outcome = await host(shell, hive, lambda: hive.start(what, **options), approve=options["approve"])
+    if outcome.view is not None:
+        report(shell, outcome.view, resume=outcome.interrupted)
+    return outcome.exit_code
+
+
+def _detached(shell: Shell, started: Run) -> None:
+    if shell.json:
+        shell.emit({"run": started.id, "status": "requested"})
+        return
+    shell.print(started.id)
+    shell.say(
+        f"it is done where a hive serves: {shell.command('up')}",
+        f"follow it: {shell.command('trace', started.id, '--follow')}",
+    )
+
+
+class Outcome:
+    """How hosting a run ended: the run as last seen, and whether a signal stopped the process."""
+
+    def __init__(self, view: RunView | None, *, interrupted: bool) -> None:
+        self.view, self.interrupted = view, interrupted
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code it means."""
+        if self.interrupted or self.view is None:
+            return INTERRUPTED
+        if not self.view.ended:
+            return WAITING
+        return COMPLETED if self.view.status == "completed" else FAILED
+
+
+async def host(
+    shell: Shell, hive: Hive, start: Callable[[], Any], *, approve: Literal["ask", "all", "none"]
+) -> Outcome:
+    """Host the hive, start a run and watch it to its end, to a question nobody is there to answer, or to a signal."""
+    from dashboard.cli.live import progress_of
+    from dashboard.cli.watching import Watch
+
+    watches: list[Watch] = []
+
+    async def work() -> RunView:
+        async with hive:
+            started = await start()
+            with progress_of(shell) as progress:
+                watches.append(Watch(shell, hive, started, progress, approve=approve))
+                return await watches[0].follow()
+
+    try:
+        return Outcome(await interruptible(work()), interrupted=False)
+    except Interrupted:
+        return Outcome(watches[0].view if watches else None, interrupted=True)
+
+
+def report(shell: Shell, view: RunView, *, resume: bool = False) -> None:
+    """How a run stands, and what to do next."""
+    from dashboard.cli.tree import summary
+
+    if shell.json:
+        shell.emit(view.as_dict())
+    elif not resume:
+        shell.print(*summary(view, width=shell.width))
+    if resume:
+        again = shell.command("up")
+        shell.say(
+            f"stopped here; run {view.id} is kept and goes on where a hive serves",
+            f"try: {again}    or: {shell.command('trace', view.id)}",
+        )
+        return
+    for question in view.questions:
+        shell.say(
+            f"{question.task_id or 'the run'} waits for approval: {question.question}",
+            f"try: {shell.command('approve', view.id, *filter(None, [question.task_id]))}    or: "
+            f"{shell.command('deny', view.id, *filter(None, [question.task_id]))}    then: {shell.command('up')}",
+        )
+    if view.merge_command:
+        shell.say(f"the result is at branch {view.branch}; to take it: {view.merge_command}")
+    if view.ended:
+        shell.say(f"next: {shell.command('trace', view.id)}")
+
+
+@command("up", examples=("up", "up --workspace ~/src/project", "up --db /srv/hive.db --verbose"))
+async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = None, script: ScriptFile = None) -> int:
+    """Host brains and hands until stopped: runs that were started anywhere on this database go on here.
+
+    As many as you like may serve one database; they share the work.
+    """
+    from agents.hive import Hive
+    from hive_bus import tune_process
+
+    tune_process()
+    url = shell.url(make=True)
+
+    async def serve() -> None:
+        async with Hive(url, workspace=workspace, model=model_name(model, script)) as hive:
+            open_items = len({item.correlation_id for item in await hive.bus.store.work.items()})
+            if shell.json:
+                shell.emit({"serving": url, "runs_open": open_items})
+            else:
+                shell.say(
+                    f"serving {url}", f"{open_items} runs have open work; Ctrl-C stops this process, not the runs"
+                )
+            await hive.serve()
+
+    try:
+        await interruptible(serve())
+    except Interrupted as stopped:
+        shell.say("stopped")
+        return INTERRUPTED if stopped.signum == signal.SIGINT else COMPLETED
+    return FAILED
+
+
+def model_name(model: str | None, script: Path | None) -> str:
+    """The model that the options mean. Raises :class:`FileUnusable`, :class:`UsageWrong`."""
+    if script is None:
+        return model or ""
+    if not script.is_file():
+        raise FileUnusable(path=str(script), reason="there is no such file", remedy="name the file of answers")
+    if model not in {None, "", "scripted"} and not str(model).startswith("scripted"):
+        raise UsageWrong(
+            name="--model", value=str(model), reason="--script answers in its place", remedy="leave one of the two out"
+        )
+    return f"scripted:{script.resolve()}"
+
+
+def _one_of(name: str, value: str, *words: str) -> Any:
+    if value not in words:
+        raise UsageWrong(name=name, value=value, reason="it is none of its words", remedy=f"one of: {', '.join(words)}")
+    return value
+
+
+def _metadata(pairs: list[str]) -> dict[str, Any]:
+    """``key=value`` pairs; a value that is JSON is kept as such."""
+    metadata: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageWrong(name="--meta", value=pair, reason="it is no pair", remedy="write --meta key=value")
+        try:
+            metadata[key] = json.loads(value)
+        except ValueError:
+            metadata[key] = value
+    return metadata

@@ -1,0 +1,91 @@
+"""runs: the list of runs, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from dashboard.cli.command import command
+from dashboard.cli.shell import Shell
+from dashboard.cli.text import Line, columns, dollars, duration, moment, sign, style_of
+from hive_errors import UsageWrong
+
+if TYPE_CHECKING:
+    from dashboard.views import RunView
+    from hive_bus import Bus
+
+_STARTS: Final = ("workflow.requested", "workflow.forked")
+_STATUSES: Final = (
+    "requested",
+    "planning",
+    "running",
+    "waiting",
+    "paused",
+    "completed",
+    "failed",
+    "cancelled",
+)
+_PAGE: Final = 50
+
+
+@command("runs", examples=("runs", "runs --status waiting", "runs --limit 100 --json"))
+async def runs(
+    shell: Shell,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATE", help=f"Only these: {', '.join(_STATUSES)}.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
+) -> None:
+    """List the runs, newest first."""
+    if status is not None and status not in _STATUSES:
+        raise UsageWrong(
+            name="--status", value=status, reason="runs have no such state", remedy=f"one of: {', '.join(_STATUSES)}"
+        )
+    async with shell.bus() as bus:
+        found = [view async for view in _newest(bus, status, limit)]
+    if shell.json:
+        shell.emit_all(view.as_dict() for view in found)
+    elif found:
+        shell.print(*_table(found, shell.width))
+    elif status:
+        shell.say(f"no run is {status}; all runs: {shell.command('runs')}")
+    else:
+        shell.say("no run yet", f"try: {shell.command('demo')}")
+
+
+async def _newest(bus: Bus, status: str | None, limit: int) -> AsyncIterator[RunView]:
+    from dashboard.views import is_run, run_view
+
+    before: int | None = None
+    given = 0
+    while rows := await bus.store.log.latest(_STARTS, limit=_PAGE, before=before):
+        for row in rows:
+            records = await bus.history(row.correlation_id)
+            view = run_view(records)
+            if view is None or not is_run(records) or records[0].position != row.position:
+                continue
+            if status in {None, view.status}:
+                yield view
+                given += 1
+                if given == limit:
+                    return
+        before = rows[-1].position
+
+
+def _table(views: list[RunView], width: int) -> list[Line]:
+    rows = [
+        (
+            view.id,
+            (f"{sign(view.status)[0]} {view.status}", style_of(view.status)),
+            f"{view.count('completed')}/{len(view.tasks)}" if view.tasks else "",
+            duration(view.seconds),
+            dollars(view.cost),
+            moment(view.requested_at),
+            view.title,
+        )
+        for view in views
+    ]
+    head = ("run", "state", "tasks", "time", "cost", "asked for", "what")
+    return columns(rows, width=width, flexible=(6,), right=(2, 3, 4), head=head)

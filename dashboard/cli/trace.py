@@ -1,0 +1,147 @@
+"""trace: a run as a tree, a timeline or a log, once or as it happens."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dashboard.cli.answers import RunName
+from dashboard.cli.command import command
+from dashboard.cli.events import as_dict, show
+from dashboard.cli.shell import Shell
+from dashboard.cli.text import Line, cut
+
+if TYPE_CHECKING:
+    from dashboard.views import TraceView
+    from hive_bus import Bus, Record, TraceNode
+
+
+class Shape(StrEnum):
+    """How a trace is drawn."""
+
+    TREE = "tree"
+    TIMELINE = "timeline"
+    LOG = "log"
+
+
+@command("trace", examples=("trace @", "trace 7k3m --as timeline", "trace @ --as log --follow"))
+async def trace(
+    shell: Shell,
+    run: RunName = "@",
+    shape: Annotated[
+        Shape, typer.Option("--as", help="A tree of causes, bars on a scale of time, or plain events.")
+    ] = Shape.TREE,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, until the run ends.")] = False,
+) -> None:
+    """Show what happened in a run, why, when and at what cost: waits and work, attempts, the critical path."""
+    from dashboard.views import is_run
+
+    async with shell.bus() as bus:
+        run_id = await bus.resolve(run)
+        records = await bus.history(run_id)
+        known = is_run(records)
+        if shape is Shape.LOG:
+            for record in records:
+                show(shell, record)
+            if follow:
+                await _follow_log(shell, bus, run_id, after=records[-1].position, is_run=known)
+        elif not known:
+            await _causes(shell, bus, run_id)
+        elif follow and not shell.json:
+            await _follow_drawing(shell, bus, records, shape)
+        else:
+            if follow:
+                records = await _until_the_end(bus, run_id)
+            _draw(shell, records, shape)
+
+
+def _draw(shell: Shell, records: list[Record], shape: Shape) -> None:
+    from dashboard.views import trace_view
+
+    view = trace_view(records)
+    assert view is not None, "a correlation has at least one record"
+    if shell.json:
+        shell.emit(view.as_dict())
+    else:
+        shell.print(*_lines(view, shape, shell.width))
+
+
+def _lines(view: TraceView, shape: Shape, width: int) -> list[Line]:
+    from dashboard.cli.tree import timeline, tree
+
+    return tree(view, width=width) if shape is Shape.TREE else timeline(view, width=width)
+
+
+async def _causes(shell: Shell, bus: Bus, correlation: str) -> None:
+    """The tree of a correlation that is no run: which event caused which."""
+    traced = await bus.trace(correlation)
+    if shell.json:
+        shell.emit(traced.as_dict())
+        return
+    shell.print([("correlation ", ""), (traced.correlation_id, "bold")])
+    waiting: list[tuple[TraceNode, str, str]] = [(node, "", "") for node in reversed(traced.roots)]
+    while waiting:
+        node, branch, below = waiting.pop()
+        line: Line = [
+            (branch, "dim"),
+            (node.topic, "cyan"),
+            (f"  {node.position}  {node.record.stream}  {node.record.source}", "dim"),
+        ]
+        if node.waited:
+            line.append((f"  +{node.waited * 1000:.0f} ms", "dim"))
+        shell.print([(cut(text, shell.width), style) for text, style in line])
+        for number, child in enumerate(reversed(node.children)):
+            last = number == 0
+            waiting.append((child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")))
+
+
+async def _until_the_end(bus: Bus, run_id: str) -> list[Record]:
+    from agents.run import Run
+
+    return [record async for record in Run(bus, run_id).events()]
+
+
+async def _follow_log(shell: Shell, bus: Bus, run_id: str, *, after: int, is_run: bool) -> None:
+    from agents.run import Run
+
+    if is_run:
+        async for record in Run(bus, run_id).events():
+            if record.position > after:
+                show(shell, record)
+        return
+    async with bus.subscribe(start=after) as records:
+        async for record in records:
+            if record.correlation_id == run_id:
+                show(shell, record)
+
+
+async def _follow_drawing(shell: Shell, bus: Bus, records: list[Record], shape: Shape) -> None:
+    """Redraw on a terminal as events come; on a pipe, draw once when the run has ended."""
+    from agents.run import Run
+    from dashboard.views import trace_view
+
+    run_id = records[0].correlation_id
+    seen: list[Record] = []
+    if not (shell.live and shell.out.is_terminal):
+        _draw(shell, await _until_the_end(bus, run_id), shape)
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    from dashboard.cli.live import fitting
+
+    with Live(console=shell.out, refresh_per_second=8, transient=True) as live:
+        async for record in Run(bus, run_id).events():
+            seen.append(record)
+            if record.position < records[-1].position:
+                continue
+            view = trace_view(seen, now=bus.now())
+            assert view is not None
+            lines = fitting(_lines(view, shape, shell.width), shell.out.height)
+            live.update(Text("\n").join(Text.assemble(*line) for line in lines))
+    _draw(shell, seen, shape)
+
+
+__all__ = ["Shape", "as_dict", "trace"]
