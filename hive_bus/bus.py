@@ -86,8 +86,8 @@ class Bus:
     ) -> int:
         """Append one event and return its position once it is durable.
 
-        Without a stream it goes to the stream named like its correlation id, and without
-        that to a fresh one for both. ``caused_by`` sets causation and correlation.
+        Without a stream it goes to the stream named like its correlation id, and without that to
+        a fresh one for both; a stream alone is its own correlation id. ``caused_by`` sets causation and correlation.
         ``occurred_at`` is UTC microseconds (None: when it was recorded). Publishing the same
         ``event_id`` with the same content again returns the first position.
 
@@ -135,14 +135,14 @@ class Bus:
         request = AppendRequest(
             epoch=self.writer.epoch,
             events=(new,),
-            expected={} if guard is None else {f"{correlation_id}/run": 0},
+            expected={} if guard is None else _no_run(new),
             work=work_changes((event,), built_in=False),
         )
         verdict = await self.writer.append(request)
         if type(verdict) is Appended:
             return verdict.first
         if guard is not None and isinstance(verdict, Conflict):
-            raise _guarded(new, guard)
+            raise _guarded(new, guard, verdict.stream)
         return accepted(verdict).first
 
     async def append(
@@ -178,7 +178,7 @@ class Bus:
                 )
             )
         guarded = [(new, guard) for new in news if (guard := guard_of(new.topic)) is not None]
-        versions = {f"{new.correlation_id}/run": 0 for new, _ in guarded}
+        versions = {run: 0 for new, _ in guarded for run in _no_run(new)}
         if expected is not None:
             versions[stream] = expected
         request = AppendRequest(
@@ -190,8 +190,8 @@ class Bus:
         verdict = await self.writer.append(request)
         if isinstance(verdict, Conflict):
             for new, guard in guarded:
-                if verdict.stream == f"{new.correlation_id}/run" and verdict.expected == 0:
-                    raise _guarded(new, guard)
+                if verdict.stream in _no_run(new) and verdict.expected == 0:
+                    raise _guarded(new, guard, verdict.stream)
         return accepted(verdict)
 
     async def submit(self, request: AppendRequest) -> Appended | AlreadyThere:
@@ -307,10 +307,10 @@ class Bus:
 
     async def _add(self, handler: Collector, new: NewEvent, item: Event | Draft, guard: Guard | None) -> int:
         if guard is not None:
-            run = f"{new.correlation_id}/run"
-            if await self.store.log.read_stream(run, limit=1):
-                raise _guarded(new, guard)
-            handler.expected[run] = 0
+            for run in _no_run(new):
+                if await self.store.log.read_stream(run, limit=1):
+                    raise _guarded(new, guard, run)
+                handler.expected[run] = 0
         handler.add(new, item)
         return 0
 
@@ -403,10 +403,11 @@ def _program() -> str:
     return Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "python"
 
 
-def _guarded(new: NewEvent, guard: Guard) -> GuardedTopic:
-    return GuardedTopic(
-        topic=new.topic,
-        run=new.correlation_id,
-        owner=guard.owner,
-        instead=guard.instead.format(run=new.correlation_id),
-    )
+def _no_run(new: NewEvent) -> dict[str, int]:
+    """What must be empty for a guarded event: the run of its correlation id, and the run whose stream it goes to."""
+    return {f"{new.correlation_id}/run": 0, f"{new.stream.partition('/')[0]}/run": 0}
+
+
+def _guarded(new: NewEvent, guard: Guard, stream: str) -> GuardedTopic:
+    run = stream.removesuffix("/run")
+    return GuardedTopic(topic=new.topic, run=run, owner=guard.owner, instead=guard.instead.format(run=run))

@@ -258,6 +258,8 @@ async def test_a_result_is_not_published_into_a_run(bus: Bus) -> None:
     assert "agent" in refused.value.advice
     with pytest.raises(GuardedTopic):
         await bus.append("anything", [Placed(), TaskCompleted(task_id="t")], correlation_id="r1")
+    with pytest.raises(GuardedTopic, match="into run r1"):
+        await bus.publish(TaskCompleted(task_id="t"), stream="r1/drone/t.1", correlation_id="elsewhere")
     assert await bus.head() == 2
 
 
@@ -356,6 +358,7 @@ async def test_a_handler_cannot_publish_results_into_a_run_either(bus: Bus) -> N
     finally:
         current_handler.reset(token)
     assert collector.expected == {"r2/run": 0}
+    assert [event.stream for event in collector.events] == ["r2"]
 
 
 async def test_a_large_body_comes_back_whole(bus: Bus) -> None:
