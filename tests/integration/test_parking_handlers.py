@@ -190,7 +190,7 @@ async def test_a_newer_event_gives_the_partition_up_and_parks_nothing(bus: Bus) 
     handled: list[int] = []
 
     async def handler(record: Record, ctx: Context) -> None:
-        assert record.event.TOPIC == record.topic
+        assert record.topic == record.event.TOPIC
         handled.append(record.position)
 
     try:
