@@ -19,7 +19,7 @@ from agents.hands.places import Places
 from agents.model import Model
 from agents.models import open_model
 from agents.policy import DEFAULT_POLICY, Policy
-from agents.run import ENDS, REOPENS, Run
+from agents.run import ENDS, Run
 from agents.tool import Tools
 from agents.tools import builtin_tools
 from agents.workflow import Workflow
@@ -177,9 +177,9 @@ class Hive:
     async def cancel(self, name: str, *, reason: str = "", by: str = "") -> Run:
         """Ask a run to stop. Raises :class:`RunEnded` when it has."""
         run = await self.run(name)
-        status = await self._status(run.id)
-        if status:
-            raise RunEnded(run=run.id, status="was cancelled" if status == "cancelled" else status)
+        end = await run.ended()
+        if end is not None:
+            raise RunEnded(run=run.id, status=ENDS[end.topic])
         await self._say(run, WorkflowCancelRequested(reason=reason), by)
         return run
 
@@ -308,19 +308,9 @@ class Hive:
             raise NothingWaits(run=run.id, task=f" of task {task!r}" if task else "")
         return run
 
-    async def _status(self, run_id: str) -> str:
-        """How the run ended, empty while it has not."""
-        status = ""
-        async for record in Run(self.bus, run_id)._page(0):
-            if record.topic in ENDS:
-                status = ENDS[record.topic]
-            elif record.topic == REOPENS:
-                status = ""
-        return status
-
     async def _failed_tasks(self, run_id: str) -> list[str]:
         failed: dict[str, None] = {}
-        async for record in Run(self.bus, run_id)._page(0):
+        async for record in Run(self.bus, run_id).recorded():
             if record.topic == "task.failed":
                 failed[record.data["task_id"]] = None
             elif record.topic in {"task.retried", "task.completed"}:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from hive_bus import Bus, Record
 from hive_bus.events import WorkflowCancelled, WorkflowCompleted, WorkflowFailed
+from hive_core_db.records import StoredEvent
 from hive_errors import TimedOut
 
 Status = Literal["completed", "failed", "cancelled"]
@@ -43,17 +45,23 @@ class Run:
     async def events(self, *, after: int = 0) -> AsyncIterator[Record]:
         """Every record of the run from position ``after`` on, as it happens; ends behind the run's end."""
         ended = False
-        while True:
-            head = await self.bus.head()
-            async for record in self._page(after):
-                after = record.position
-                ended = record.topic in ENDS or (ended and record.topic != REOPENS)
-                yield record
-            if ended:
-                return
-            await self.bus.tail.wait(head)
+        head = await self.bus.tail.refresh()
+        async for record in self.recorded(after):
+            after = record.position
+            ended = record.topic in ENDS or (ended and record.topic != REOPENS)
+            yield record
+        head = max(head, after)
+        while not ended:
+            rows = await self.bus.tail.page(head)
+            head = rows[-1].position if rows else head
+            for row in rows:
+                if row.correlation_id == self.id and row.position > after:
+                    after = row.position
+                    ended = row.topic in ENDS or (ended and row.topic != REOPENS)
+                    yield Record._make(row)
 
-    async def _page(self, after: int) -> AsyncIterator[Record]:
+    async def recorded(self, after: int = 0) -> AsyncIterator[Record]:
+        """The run's records that are in the log now."""
         while page := await self.bus.store.log.read_correlation(self.id, after=after, limit=PAGE):
             for row in page:
                 yield Record._make(row)
@@ -63,16 +71,58 @@ class Run:
 
     async def result(self, *, within: float | None = None) -> RunResult:
         """Wait for the run's end. Raises :class:`TimedOut` after ``within`` seconds."""
+        coming = endings(self.bus).expect(self.id)
         try:
             async with asyncio.timeout(within):
-                last: Record | None = None
-                async for record in self.events():
-                    if record.topic in ENDS:
-                        last = record
+                known = await self.ended()
+                return result_of(known if known is not None else await coming)
         except TimeoutError:
             raise TimedOut(what=f"the end of run {self.id}", seconds=within or 0.0) from None
-        assert last is not None, "events() ends behind an end"
-        return result_of(last)
+        finally:
+            coming.cancel()
+
+    async def ended(self) -> Record | None:
+        """The record that ended the run, None while it has not, or goes on again."""
+        end: Record | None = None
+        async for record in self.recorded():
+            if record.topic in ENDS:
+                end = record
+            elif record.topic == REOPENS:
+                end = None
+        return end
+
+
+class Endings:
+    """Tells whoever waits for a run's end; one listener for all of them, however many runs are open."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._waiting: dict[str, list[asyncio.Future[Record]]] = {}
+        bus.tail.listen(self._look)
+
+    def expect(self, run_id: str) -> asyncio.Future[Record]:
+        """The end of a run, if it comes from now on; cancel it when it is no longer awaited."""
+        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        waiting = [one for one in self._waiting.get(run_id, ()) if not one.done()]
+        self._waiting[run_id] = [*waiting, future]
+        return future
+
+    def _look(self, rows: Sequence[StoredEvent]) -> None:
+        for row in rows:
+            if row.topic in ENDS:
+                for future in self._waiting.pop(row.correlation_id, ()):
+                    if not future.done():
+                        future.set_result(Record._make(row))
+
+
+_endings: WeakKeyDictionary[Bus, Endings] = WeakKeyDictionary()
+
+
+def endings(bus: Bus) -> Endings:
+    """The bus's one listener for ends."""
+    known = _endings.get(bus)
+    if known is None:
+        known = _endings[bus] = Endings(bus)
+    return known
 
 
 def result_of(record: Record) -> RunResult:

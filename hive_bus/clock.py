@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hive_bus.bus import Bus
 from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
 from hive_bus.envelope import encode_event
-from hive_bus.event import Event
+from hive_bus.event import Event, event_class
 from hive_bus.record import Record
 from hive_bus.surely import surely
 from hive_bus.telemetry import get_logger
@@ -63,8 +63,8 @@ class Clock:
         return Struck(done, len(items) - done)
 
     def _note(self, rows: Sequence[StoredEvent]) -> None:
-        """Something was appended that may fall due before the poll."""
-        if any(row.topic.endswith(_TIMELY) for row in rows):
+        """Something was appended that falls due before the poll would see it."""
+        if not self._wake.is_set() and any(_soon(row) for row in rows):
             self._wake.set()
 
     async def _rest(self, struck: Struck) -> None:
@@ -116,7 +116,26 @@ class Clock:
         return (record, body) if isinstance(body, Intent) else (None, None)
 
 
-_TIMELY = ("timer.set", ".attempt_failed", ".cancel_requested", ".requested", ".ready")
+_TIMELY = (".attempt_failed", ".cancel_requested")
+
+
+def _soon(row: StoredEvent) -> bool:
+    """Whether the event makes something due within a poll's time."""
+    if row.topic.endswith(_TIMELY):
+        return True
+    cls = event_class(row.topic)
+    if cls is None or not issubclass(cls, Intent):
+        return False
+    try:
+        intent = Record._make(row).event
+    except HiveError:
+        return False
+    policy = intent.work() if isinstance(intent, Intent) else None
+    if policy is None:
+        return False
+    times = (policy.waiting_timeout, policy.running_timeout, policy.silent_timeout, policy.total_timeout)
+    soonest = min((seconds for seconds in times if seconds is not None), default=POLL)
+    return 0 < policy.delay < POLL or policy.waits_for == "time" or soonest < POLL
 
 
 def meaning(item: WorkItem, intent: Intent) -> tuple[Event, WorkChange]:

@@ -81,6 +81,7 @@ class HandRunner:
         self._cancelled: dict[str, str] = {}
         self._ending: set[str] = set()
         self._intents: OrderedDict[str, Record] = OrderedDict()
+        self._by_queue = {queue: hand for hand in reversed(hands) for queue in hand.queues}
         self._topics = {hand.intent.TOPIC for hand in hands}
         self._wake = asyncio.Event()
         self._own_head = 0
@@ -142,19 +143,22 @@ class HandRunner:
                 self._running[work_id].cancel()
 
     async def _pull(self, lease: ProcessLease, group: asyncio.TaskGroup) -> bool:
-        """Claim what there are free slots for; whether more may be waiting."""
-        more = False
-        for hand in self._hands:
-            free = hand.concurrency - self._load[id(hand)]
-            if free <= 0:
-                continue
-            limit = min(free, PULL)
-            items = await self.bus.store.work.claimable(hand.queues, limit=limit, worker=self.worker)
-            wanted = [found for item in items if (found := await self._find(item, hand)) is not None]
-            # A full page of what only newer processes can read is no reason to ask again at once.
-            more = more or (len(items) == limit and bool(wanted))
-            await self._claim(wanted, lease, group)
-        return more
+        """Claim what there are free slots for, in one read of all queues; whether more may be waiting."""
+        free = {id(hand): hand.concurrency - self._load[id(hand)] for hand in self._hands}
+        queues = [queue for queue, hand in self._by_queue.items() if free[id(hand)] > 0]
+        limit = min(sum(slots for slots in free.values() if slots > 0), PULL)
+        if not queues:
+            return False
+        items = await self.bus.store.work.claimable(queues, limit=limit, worker=self.worker)
+        wanted = []
+        for item in items:
+            hand = self._by_queue[item.queue]
+            if free[id(hand)] > 0 and (found := await self._find(item, hand)) is not None:
+                free[id(hand)] -= 1
+                wanted.append(found)
+        await self._claim(wanted, lease, group)
+        # A full page of what only newer processes can read is no reason to ask again at once.
+        return len(items) == limit and bool(wanted)
 
     async def _find(self, item: WorkItem, hand: Hand) -> Claimed | None:
         """The item's intent; what this process cannot decode is left to others."""
