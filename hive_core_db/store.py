@@ -8,7 +8,7 @@ backend folder where they share a connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from hive_core_db.records import (
     AppendRequest,
@@ -201,3 +201,5 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *_: object) -> None: ...

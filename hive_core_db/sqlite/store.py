@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from hive_core_db.sqlite.blobs import SqliteBlobs
 from hive_core_db.sqlite.connection import Now
 from hive_core_db.sqlite.event_log import SqliteEventLog
@@ -30,7 +32,7 @@ class SqliteStore:
         """Finish what waits and close the file; closing twice is fine."""
         await self._runner.close()
 
-    async def __aenter__(self) -> SqliteStore:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
