@@ -269,7 +269,7 @@ def _take(decisions: deque[StoredEvent], position: int) -> list[StoredEvent]:
 
 
 class Rows:
-    """The rows of a key that its brain folds, page by page: its inputs, or its own decisions."""
+    """The rows of a key, page by page: the inputs that its brain folds, or all of its own decisions."""
 
     def __init__(
         self, brain: Brain[Any], log: EventLog, key: str, *, own: bool, reads: asyncio.TaskGroup | None = None
@@ -302,8 +302,11 @@ class Rows:
         return await self._log.read_stream(self._key, after=self._after, limit=PAGE, decider=decider)
 
     def _wants(self, row: StoredEvent) -> bool:
+        if self._own:
+            # Whatever was decided counts as decided, also what the brain does not look at again.
+            return decided_by(self._brain, row)
         topic = row.topic
         folds = self._folds.get(topic)
         if folds is None:
             folds = self._folds[topic] = fold_topic(self._brain, topic)
-        return folds and (row.decided_by is not None and decided_by(self._brain, row)) is self._own
+        return folds and not (row.decided_by is not None and decided_by(self._brain, row))
