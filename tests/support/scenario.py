@@ -20,6 +20,7 @@ from hive_bus.events.workflow import WorkflowRequested
 from hive_bus.record import Record
 from hive_bus.session import Folder, decided_by, fold_topic, key_of
 from hive_core_db.records import NewEvent
+from tests.support.purity import pure
 
 E = TypeVar("E", bound=Event)
 RUN = "run0000001"
@@ -90,7 +91,8 @@ class Hive:
     def _handle(self, folder: Folder[Any], key: str, record: Record) -> None:
         place = (folder.brain.name, key)
         state = self.states.get(place, folder.brain.initial())
-        self.states[place], decided = folder.handle(state, record, record.position)
+        with pure():
+            self.states[place], decided = folder.handle(state, record, record.position)
         for new in decided.events:
             self._store(new)
 
