@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @command("agents", examples=("agents", "agents --json"))
 async def agents(shell: Shell) -> None:
-    """Show the processes that serve this database, the groups and who holds their partitions, and what waits in queues."""
+    """Show who serves this database, and what waits.
+
+    Processes with a live lease, groups and who holds their partitions, and how much waits in each queue.
+    """
     async with shell.bus() as bus:
         leases = await bus.store.leases.live()
         items = await bus.store.work.items()
@@ -114,7 +117,10 @@ async def agent(
         str, typer.Argument(metavar="MODULE:NAME", help="Where the Agent is; the current directory first.")
     ],
 ) -> int:
-    """Run a process of your own: an `Agent` with its handlers, tasks and hands. As many processes as you like share the work."""
+    """Run a process of your own: an Agent with its handlers and hands.
+
+    As many processes as you like share the work.
+    """
     from hive_bus import open_bus, tune_process
     from hive_bus.agent import load
 

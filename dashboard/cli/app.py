@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
-from typing import Final, TextIO
+from typing import Final
 
 from dashboard.cli.command import app
 
-COMMANDS: Final = (
-    "demo",
+MODULES: Final = (
     "running",
+    "demo",
     "runs",
     "trace",
     "events",
@@ -23,13 +24,22 @@ COMMANDS: Final = (
 )
 """Modules of this package that define commands; each is cheap to import and loads what it needs when it is called."""
 
+ORDER: Final = (
+    *("demo", "up", "run", "runs", "trace", "events", "publish"),
+    *("approve", "deny", "cancel", "retry"),
+    *("agents", "agent", "parked"),
+    *("validate", "audit", "redrive", "db", "doctor"),
+)
+"""The commands as `hive --help` lists them."""
+
 
 def run() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal's encoding lacks is no reason to fail.
-        if isinstance(stream, TextIO) and hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    for name in COMMANDS:
+    for name in MODULES:
         import_module(f"dashboard.cli.{name}")
+    app.registered_commands.sort(key=lambda made: ORDER.index(made.name or ""))
     app(prog_name="hive")

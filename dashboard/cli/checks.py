@@ -24,7 +24,10 @@ def validate(
     shell: Shell,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Workflow files.")],
 ) -> int | None:
-    """Check workflow files: every problem with its line, field, value, reason and a suggestion."""
+    """Check workflow files, and list every problem.
+
+    Each with its line, field, value, reason and, where there is one, a suggestion.
+    """
     from agents.tools import builtin_tools
     from agents.workflow_file import load_workflow
 
@@ -49,7 +52,11 @@ def validate(
 
 @command("audit", examples=("audit", "audit --json"))
 def audit(shell: Shell) -> int | None:
-    """Check every invariant of log, work queue, checkpoints, leases and views, with plain SQL on one snapshot."""
+    """Check every invariant of the database.
+
+    Log, work queue, checkpoints, leases and views, with plain SQL on one snapshot, by code that shares nothing
+    with what wrote them.
+    """
     from dashboard.cli.vocabulary import queued, words
     from hive_core_db.audit import Vocabulary
     from hive_core_db.audit import audit as findings_of
@@ -78,7 +85,7 @@ async def redrive(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every run of the log.")] = False,
 ) -> int | None:
-    """Decide again, with today's brains, everything that was decided in a run, and report what differs.
+    """Decide a run again with today's code, and report what differs.
 
     No model is called and nothing is changed. Silent and 0 when all decisions are the same, else 1.
     """

@@ -33,7 +33,10 @@ def db(
         ),
     ],
 ) -> int | None:
-    """Look after the database. What its contents should be is checked by `hive audit`."""
+    """Upgrade, check or measure the database.
+
+    What its contents should be is checked by `hive audit`.
+    """
     from hive_core_db import check, stats, upgrade
 
     match action:

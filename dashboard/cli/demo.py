@@ -36,9 +36,9 @@ async def demo(
         bool, typer.Option("--break", help="Plant another mistake, which the script does not mend: the run must fail.")
     ] = False,
 ) -> int:
-    """Watch a hive fix a small repository: plan, work, review, rework, merge; then its trace, cost and diff.
+    """Watch a hive fix a small repository, in seconds and without a key.
 
-    The model's words come from a script, so no key is needed; files are really edited, tests really run, and
+    It plans, works, reviews, reworks and merges; then its trace, cost and diff are shown. The model's words come from a script, so no key is needed; files are really edited, tests really run, and
     the reviewer really refuses once. Nothing outside ./.hive is touched.
     """
     from agents.hive import Hive

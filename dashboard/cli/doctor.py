@@ -42,7 +42,10 @@ class Check:
 
 @command("doctor", examples=("doctor", "doctor --db /srv/hive.db --json"))
 def doctor(shell: Shell) -> int | None:
-    """Look whether this machine has what the hive needs, and whether something is in its way."""
+    """Look whether this machine has what the hive needs.
+
+    Versions, git, SQLite, the database, free disk, a model's key, and a foreign package in the way.
+    """
     checks = [*_python(), *_foreign(), *_programs(), *_sqlite(), *_database(shell), *_disk(shell), *_model()]
     problems = sum(check.level == "problem" for check in checks)
     if shell.json:

@@ -151,7 +151,10 @@ async def publish(
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Allow a topic that no class of this process claims.")] = False,
 ) -> None:
-    """Append one event, checked against its class, and print its position."""
+    """Append one event and print its position.
+
+    The fields are checked against the class of the topic.
+    """
     event = _event(topic, body, module=module, raw=raw)
     async with shell.bus(make=True) as bus:
         position = await bus.publish(event, correlation_id=correlation, stream=stream)

@@ -35,7 +35,9 @@ async def parked(
     ] = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it is discarded; kept in the log.")] = "",
 ) -> None:
-    """Show keys that groups set aside after failures; the events of all other keys flow on.
+    """Show keys that were set aside after failures.
+
+    The events of all other keys flow on.
 
     `retry` tries now instead of later. `discard` lets the one failing event count as handled.
     """

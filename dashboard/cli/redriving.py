@@ -78,14 +78,24 @@ class ListedLog:
         """The runs that the list holds, in order."""
         return [row.correlation_id for row in self._rows if row.topic in _STARTS]
 
-    async def read_correlation(self, correlation_id: str, *, after: int = 0, limit: int = _PAGE) -> list[StoredEvent]:
-        """Events of a correlation with ``position > after``."""
-        return [row for row in self._rows if row.correlation_id == correlation_id and row.position > after][:limit]
+    async def read_correlation(
+        self, correlation_id: str, *, after: int = 0, limit: int = _PAGE, decider: str | None = None
+    ) -> list[StoredEvent]:
+        """Events of a correlation with ``position > after``; with ``decider`` only that brain's decisions."""
+        rows = (row for row in self._rows if row.correlation_id == correlation_id and row.position > after)
+        return [row for row in rows if _decided(row, decider)][:limit]
 
-    async def read_stream(self, stream: str, *, after: int = 0, limit: int = _PAGE) -> list[StoredEvent]:
-        """Events of a stream with ``version > after``."""
-        return [row for row in self._rows if row.stream == stream and row.version > after][:limit]
+    async def read_stream(
+        self, stream: str, *, after: int = 0, limit: int = _PAGE, decider: str | None = None
+    ) -> list[StoredEvent]:
+        """Events of a stream with ``version > after``; with ``decider`` only that brain's decisions."""
+        rows = (row for row in self._rows if row.stream == stream and row.version > after)
+        return [row for row in rows if _decided(row, decider)][:limit]
 
     async def last_of_correlation(self, correlation_id: str) -> int:
         """The correlation's last position, 0 if it has none."""
         return max((row.position for row in self._rows if row.correlation_id == correlation_id), default=0)
+
+
+def _decided(row: StoredEvent, decider: str | None) -> bool:
+    return decider is None or (row.decided_by or "").partition("@")[0] == decider

@@ -82,7 +82,7 @@ async def run(
         list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Kept with the run; may be repeated.")
     ] = None,
 ) -> int:
-    """Start a run, do its work in this process, and show it until it ends.
+    """Start a run, do its work here, and show it until it ends.
 
     Ctrl-C stops this process, not the run: `hive up` goes on with it.
     """
@@ -189,9 +189,9 @@ def report(shell: Shell, view: RunView, *, resume: bool = False) -> None:
 
 @command("up", examples=("up", "up --workspace ~/src/project", "up --db /srv/hive.db --verbose"))
 async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = None, script: ScriptFile = None) -> int:
-    """Host brains and hands until stopped: runs that were started anywhere on this database go on here.
+    """Host brains and hands until stopped.
 
-    As many as you like may serve one database; they share the work.
+    Runs that were started anywhere on this database go on here. As many as you like may serve one database; they share the work.
     """
     from agents.hive import Hive
     from hive_bus import tune_process

@@ -35,7 +35,10 @@ async def trace(
     ] = Shape.TREE,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, until the run ends.")] = False,
 ) -> None:
-    """Show what happened in a run, why, when and at what cost: waits and work, attempts, the critical path."""
+    """Show what happened in a run, why, when, and at what cost.
+
+    Waits and work, attempts, model calls, and what its end had to wait for.
+    """
     from dashboard.views import is_run
 
     async with shell.bus() as bus:
