@@ -143,7 +143,8 @@ class Hive:
         words. ``id`` makes the start repeatable: with ``if_exists="return"`` a second start gives the first run.
 
         Raises :class:`WorkflowFileError`, :class:`RunExists`, :class:`RunIdInvalid`, :class:`ModelNotChosen`,
-        :class:`UncommittedChanges`, :class:`NotARepository`, :class:`WorkspaceMissing`.
+        :class:`UncommittedChanges`, :class:`NotARepository`, :class:`WorkspaceMissing`; and, where this hive serves,
+        what ``check_model`` raises.
         """
         run_id = _checked_id(id) if id is not None else self.bus.ids.run_id()
         if id is not None and await self.bus.store.log.read_stream(f"{run_id}/run", limit=1):
@@ -154,6 +155,8 @@ class Hive:
         needs_model = workflow is None or any(step.prompt is not None and not step.model for step in workflow.steps)
         if needs_model and not model:
             raise ModelNotChosen(what=f"the goal {goal!r}" if workflow is None else f"workflow {workflow.name!r}")
+        if needs_model and self._serve:
+            await self.check_model(model)
         body = WorkflowRequested(
             goal=goal,
             name=workflow.name if workflow is not None else "",
@@ -166,6 +169,14 @@ class Hive:
             review=review,
         )
         return await self._request(run_id, body, metadata, if_exists)
+
+    async def check_model(self, name: str) -> None:
+        """Open a model and close it: a wrong name, a missing key or a bad script shows before a run asks for it.
+
+        Raises what opening it raises: :class:`UnknownModel`, :class:`ModelSettingMissing`, :class:`ScriptInvalid`, ...
+        """
+        model = await asyncio.to_thread(self._open, name)
+        await model.aclose()
 
     async def run(self, name: str) -> Run:
         """The run of that id, unique prefix, or ``@`` for the last. Raises :class:`NotFound`."""

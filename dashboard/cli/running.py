@@ -14,6 +14,7 @@ from dashboard.cli.command import command
 from dashboard.cli.exits import COMPLETED, FAILED, INTERRUPTED, WAITING
 from dashboard.cli.shell import Shell
 from dashboard.cli.signals import Interrupted, interruptible
+from dashboard.cli.text import plural
 from hive_errors import FileUnusable, UsageWrong
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ async def run(
         "allow_dirty": allow_dirty,
         "max_parallel": max_parallel,
     }
+    if not what.strip():
+        raise UsageWrong(name="GOAL", value=repr(what), reason="it is empty", remedy="hive run 'Make the tests pass'")
     url = shell.url(make=True)
     hive = Hive(url, workspace=workspace, model=model_name(model, script), serve=not detach)
     if detach:
@@ -206,7 +209,8 @@ async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = Non
                 shell.emit({"serving": url, "runs_open": open_items})
             else:
                 shell.say(
-                    f"serving {url}", f"{open_items} runs have open work; Ctrl-C stops this process, not the runs"
+                    f"serving {url}",
+                    f"{plural(open_items, 'run')} with open work; Ctrl-C stops this process, not the runs",
                 )
             await hive.serve()
 
@@ -221,7 +225,9 @@ async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = Non
 def model_name(model: str | None, script: Path | None) -> str:
     """The model that the options mean. Raises :class:`FileUnusable`, :class:`UsageWrong`."""
     if script is None:
-        return model or ""
+        name = model or ""
+        # The process that opens it may run elsewhere.
+        return f"scripted:{Path(name[9:]).resolve()}" if name.startswith("scripted:") else name
     if not script.is_file():
         raise FileUnusable(path=str(script), reason="there is no such file", remedy="name the file of answers")
     if model not in {None, "", "scripted"} and not str(model).startswith("scripted"):

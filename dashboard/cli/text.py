@@ -171,7 +171,9 @@ def columns(
         table.insert(0, [(word, "dim") for word in head])
     if not table:
         return []
-    widths = [max(cells(row[index][0]) for row in table) for index in range(len(table[0]))]
+    # A column with nothing but its head in it is left out.
+    filled = [any(row[index][0] for row in table[bool(head) :]) for index in range(len(table[0]))]
+    widths = [max(cells(row[index][0]) for row in table) if some else 0 for index, some in enumerate(filled)]
     for index in flexible:
         over = sum(wide + 2 for wide in widths if wide) - 2 - width
         if over > 0:

@@ -57,13 +57,13 @@ async def trace(
         else:
             if follow:
                 records = await _until_the_end(bus, run_id)
-            _draw(shell, records, shape)
+            _draw(shell, records, shape, now=bus.now())
 
 
-def _draw(shell: Shell, records: list[Record], shape: Shape) -> None:
+def _draw(shell: Shell, records: list[Record], shape: Shape, *, now: int) -> None:
     from dashboard.views import trace_view
 
-    view = trace_view(records)
+    view = trace_view(records, now=now)
     assert view is not None, "a correlation has at least one record"
     if shell.json:
         shell.emit(view.as_dict())
@@ -128,7 +128,7 @@ async def _follow_drawing(shell: Shell, bus: Bus, records: list[Record], shape: 
     run_id = records[0].correlation_id
     seen: list[Record] = []
     if not (shell.live and shell.out.is_terminal):
-        _draw(shell, await _until_the_end(bus, run_id), shape)
+        _draw(shell, await _until_the_end(bus, run_id), shape, now=bus.now())
         return
     from rich.live import Live
     from rich.text import Text
@@ -144,7 +144,7 @@ async def _follow_drawing(shell: Shell, bus: Bus, records: list[Record], shape: 
             assert view is not None
             lines = fitting(_lines(view, shape, shell.width), shell.out.height)
             live.update(Text("\n").join(Text.assemble(*line) for line in lines))
-    _draw(shell, seen, shape)
+    _draw(shell, seen, shape, now=bus.now())
 
 
 __all__ = ["Shape", "as_dict", "trace"]
