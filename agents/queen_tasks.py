@@ -141,7 +141,11 @@ def _start(turn: Turn, task: Task) -> None:
     if step is None:
         return
     if task.kind == "prompt":
-        _hatch(turn, task, step)
+        if task.delay:  # no queue holds a drone back
+            timer = TimerSet(timer_id=task.drone_id, seconds=task.delay, note=f"the backoff of {task.id}")
+            turn.emit(timer)
+        else:
+            _hatch(turn, task, step)
         return
     tool = task.kind == "tool"
     turn.emit(
@@ -233,8 +237,15 @@ def _returned(turn: Turn, task: Task) -> None:
             _doubt(turn, task)
         case "failed" if task.failures < task.spec.get("retries", 0):
             delay = min(task.spec.get("backoff", 1.0) * 2.0**task.failures, _LONGEST_BACKOFF)
-            again = TaskRetried(task_id=task.id, try_number=task.try_number + 1, reason=_why(task), delay=delay)
-            turn.emit(again)
+            turn.emit(
+                TaskRetried(
+                    task_id=task.id,
+                    try_number=task.try_number + 1,
+                    reason=_why(task),
+                    comments=task.comments,
+                    delay=delay,
+                )
+            )
         case _:
             _fail(turn, task, _why(task))
 

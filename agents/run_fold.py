@@ -39,11 +39,18 @@ def _requested(run: Run, event: workflow.WorkflowRequested, record: Input) -> Ru
         workspace=event.workspace,
         model=event.model,
         tools=event.tools,
-        max_parallel=max(1, event.max_parallel),
+        max_parallel=max(1, _places(event, definition)),
         approve=event.approve,
         review=event.review,
         definition=event.definition is not None,
     )
+
+
+def _places(event: workflow.WorkflowRequested, definition: Mapping[str, Any]) -> int:
+    """The request's word, where it has one; else the file's."""
+    unsaid = workflow.WorkflowRequested.model_fields["max_parallel"].default
+    written = definition.get("max_parallel")
+    return written if event.max_parallel == unsaid and isinstance(written, int) else event.max_parallel
 
 
 def _cancel_requested(run: Run, event: workflow.WorkflowCancelRequested, _record: Input) -> Run:

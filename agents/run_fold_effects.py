@@ -118,8 +118,10 @@ def _drone_completed(run: Run, event: drone.DroneCompleted, _record: Input) -> R
     found = _drones_task(run, event)
     if found is None:
         return run
-    result = Result(output=event.output, commit=event.commit)
-    return run.put(changed(found, phase="inspect", result=result, commit=event.commit))
+    # A drone that changes nothing leaves what the try before it left.
+    commit = event.commit or found.built_upon
+    result = Result(output=event.output, commit=commit)
+    return run.put(changed(found, phase="inspect", result=result, commit=commit))
 
 
 def _drone_failed(run: Run, event: drone.DroneFailed, _record: Input) -> Run:
@@ -151,11 +153,15 @@ def _timer_set(run: Run, event: timer.TimerSet, record: Input) -> Run:
     if record.stream != "run" or found is None:
         return run
     run = run.opened(record.event_id, OpenIntent(kind="timer", task_id=found.id, what=event.timer_id))
-    return run.put(changed(found, timer=record.event_id))
+    resting = found.phase == "again"
+    phase: Phase = "resting" if resting else found.phase
+    return run.put(changed(found, phase=phase, timer=record.event_id, delay=0.0 if resting else found.delay))
 
 
 def _timer_fired(run: Run, _event: timer.TimerFired, record: Input) -> Run:
     run, found = _timer_over(run, record)
+    if found is not None and found.phase == "resting":
+        return run.put(changed(found, phase="again"))
     if found is None or found.phase != "droning":
         return run
     return run.put(changed(found, phase="overdue", timed_out=True))

@@ -132,7 +132,7 @@ def _retried(run: Run, event: task.TaskRetried, _record: Input) -> Run:
     )
     match found.phase:
         case "returned":
-            return run.put(changed(new, phase="again", failures=found.failures + 1, base=None, diff=""))
+            return run.put(changed(new, phase="again", failures=found.failures + 1, base=found.built_upon))
         case "judged":
             return run.put(changed(new, phase="again", round=found.round + 1, base=found.commit))
         case "merged":

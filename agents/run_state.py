@@ -26,6 +26,7 @@ Phase = Literal[
     "asking",  # a person is being asked
     "queued",  # may start as soon as there is a place
     "again",  # its next try may start; it kept its place
+    "resting",  # its drone's next try waits for the backoff
     "ready",  # a hand has it, or will
     "droning",  # a drone works on it
     "overdue",  # its drone has taken too long
@@ -52,7 +53,7 @@ _TODO: Final = frozenset(
     {"skip", "broken", "ask", "again", "overdue", "returned", "rerun", "inspect", "judge", "judged", "merged"}
 )
 _PLACED: Final = frozenset(
-    {"again", "ready", "droning", "overdue", "stopping", "returned", "inspect", "inspecting"}
+    {"again", "resting", "ready", "droning", "overdue", "stopping", "returned", "inspect", "inspecting"}
     | {"judge", "judging", "judged", "merging", "merged"}
 )
 _ELSEWHERE: Final = frozenset({"droning", "overdue", "stopping", "judging"})
@@ -130,6 +131,11 @@ class Task:
     def drone_id(self) -> str:
         """The drone of the current try."""
         return f"{self.id}.{self.try_number}"
+
+    @property
+    def built_upon(self) -> str | None:
+        """The commit of an earlier try that the current one builds on."""
+        return self.base if self.base != self.origin else None
 
     @property
     def ended(self) -> bool:

@@ -239,15 +239,37 @@ def test_a_drone_without_a_git_workspace_is_done_when_it_says_so() -> None:
     assert drone_done(hive, commit=None).topics[-1] == "workflow.completed"
 
 
+def drone_failed(hive: Hive, *, at: int = 1, reason: str = "too many turns") -> Hive:
+    """The drone of a try gives up."""
+    event = DroneFailed(drone_id=f"fix.{at}", task_id="fix", try_number=at, reason=reason)
+    return hive.given(event, stream=f"drone/fix.{at}")
+
+
 def test_a_failed_drone_uses_up_a_retry_and_starts_from_the_tip_again() -> None:
-    """Nothing of the failed try is kept."""
-    hive = started(FIX | {"retries": 1})
-    hive.given(
-        DroneFailed(drone_id="fix.1", task_id="fix", try_number=1, reason="too many turns"), stream="drone/fix.1"
-    )
+    """After the backoff, which is a timer; nothing of the failed try is kept."""
+    hive = drone_failed(started(FIX | {"retries": 1, "backoff": "3s"}))
+    assert (hive.last(TimerSet).seconds, hive.last(DroneHatched).drone_id) == (3.0, "fix.1")
+    hive.when(TimerFired(timer_id="fix.2"))
     assert (hive.last(DroneHatched).drone_id, hive.last(DroneBuzzed).workspace["base"]) == ("fix.2", "c0")
-    hive.given(DroneFailed(drone_id="fix.2", task_id="fix", try_number=2, reason="again"), stream="drone/fix.2")
-    assert hive.last(TaskFailed).reason == "again"
+    assert drone_failed(hive, at=2, reason="again").last(TaskFailed).reason == "again"
+
+
+def test_a_drone_that_fails_while_reworking_does_not_lose_the_work_or_the_comments() -> None:
+    """The next try builds on the same commit and reads the same comments."""
+    hive = verdict(
+        reviewed(started(FIX | {"review": True, "retries": 1, "backoff": 0})), "changes_requested", "Test it."
+    )
+    drone_failed(hive, at=2)
+    assert hive.last(DroneBuzzed).workspace["base"] == "c1"
+    assert "Test it." in hive.last(DroneBuzzed).prompt
+
+
+def test_a_rework_that_changes_nothing_keeps_what_was_there() -> None:
+    """The drone convinced the reviewer with words: the commit of the try before is what is merged."""
+    hive = verdict(reviewed(started(FIX | {"review": True})), "changes_requested", "Why?")
+    drone_done(hive, at=2, commit=None, output="Because.")
+    hive.when(ToolReturned(output="+ a"), ends=open_tool(hive, "workspace.diff"))
+    assert verdict(hive, "approved").last(ToolRequested).input["commit"] == "c1"
 
 
 def test_a_drone_that_takes_too_long_is_asked_to_stop_and_the_task_fails() -> None:

@@ -296,3 +296,12 @@ def test_retried_tries_say_why() -> None:
     """The reason of the failed one is the reason of the next."""
     hive = started({"id": "a", "run": "a", "retries": 1}).when(broke("a"))
     assert hive.last(TaskRetried).reason == "exit code 1"
+
+
+def test_a_workflow_file_says_how_many_steps_run_side_by_side() -> None:
+    """Unless the request says otherwise."""
+    definition = {"name": "x", "max_parallel": 1, "steps": [{"id": "a", "run": "a"}, {"id": "b", "run": "b"}]}
+    hive = Hive(Queen(), Planner()).given(WorkflowRequested(definition=definition))
+    assert len(hive.all(TaskReady)) == 1
+    hive = Hive(Queen(), Planner()).given(WorkflowRequested(definition=definition, max_parallel=2))
+    assert len(hive.all(TaskReady)) == 2

@@ -250,7 +250,7 @@ def check_conversations(log: list[Record]) -> None:
             assert answered == open_uses.pop(record.stream, [])
 
 
-@settings(max_examples=int(os.environ.get("HIVE_RANDOM_RUNS", "150")))
+@settings(max_examples=int(os.environ.get("HIVE_RANDOM_RUNS", "80")))
 @given(st.randoms(use_true_random=False))
 def test_every_run_ends_whatever_happens(chance: Random) -> None:
     """Every intent ends once, every run ends, and the log alone gives the same states."""
