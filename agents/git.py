@@ -168,5 +168,11 @@ def _dates(when: datetime | None) -> dict[str, str]:
 
 
 def _locked(result: GitResult) -> bool:
-    """Whether a lock file stood in the way; a reference that moved (``is at ... but expected``) is no such case."""
-    return result.exit_code != 0 and ".lock" in result.stderr and "File exists" in result.stderr
+    """Whether another git stood in the way: by a lock file, or by a worktree that it is just making.
+
+    A reference that moved (``is at ... but expected``) is no such case.
+    """
+    if result.exit_code == 0:
+        return False
+    locked = ".lock" in result.stderr and "File exists" in result.stderr
+    return locked or ("failed to read" in result.stderr and "/worktrees/" in result.stderr)

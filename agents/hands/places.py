@@ -29,7 +29,9 @@ class Places:
         """The git repository of a workspace. Raises :class:`NotARepository`, :class:`WorkspaceMissing`."""
         known = self._repositories.get(path)
         if known is None:
-            known = self._repositories[path] = await Workspace.open(path).repository()
+            made = await Workspace.open(path).repository()
+            # Two drones may ask at once: they must share one, for it keeps their git commands apart.
+            known = self._repositories.setdefault(path, made)
         return known
 
     async def directory(self, workspace: Mapping[str, Any], record: Record) -> Path:
