@@ -15,7 +15,6 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from itertools import chain
-from operator import attrgetter
 from typing import Final
 
 from hive_core_db.records import (
@@ -65,7 +64,6 @@ _INSERTS = tuple(
     (rows, f"INSERT INTO events ({_COLUMNS}) VALUES {', '.join([_ONE_ROW] * rows)}") for rows in (256, 64, 16, 4, 1)
 )
 
-_is_conditional = attrgetter("work", "checkpoints", "expected", "quiet", "owner", "parks", "views", "blobs")
 _new_row: Callable[[type[StoredEvent], tuple[object, ...]], StoredEvent] = tuple.__new__
 _new_verdict: Callable[[type[Appended], tuple[object, ...]], Appended] = tuple.__new__
 
@@ -195,7 +193,11 @@ class _Batch:
             return known
         if request.epoch != self._epoch:
             return self._known_or(request, FencedOff("epoch", request.epoch, self._epoch))
-        if any(_is_conditional(request)):
+        # Spelled out, not gathered first: most requests are plain events, and this is asked of each.
+        if (
+            request.work or request.checkpoints or request.expected or request.quiet
+            or request.owner or request.parks or request.views or request.blobs
+        ):  # fmt: skip
             return self._judge_conditions(request)
         return self._stage(request.events)
 

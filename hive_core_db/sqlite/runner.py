@@ -101,7 +101,6 @@ class _Lane:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting += 1
-        future.add_done_callback(self._done)
         # A further thread only when jobs wait for the ones that are there.
         if len(self._threads) < min(self._limit, self._waiting):
             thread = threading.Thread(target=self._serve, name=f"hive-{self._name}-{len(self._threads)}", daemon=True)
@@ -109,9 +108,6 @@ class _Lane:
             thread.start()
         self._jobs.put((job, loop, future))
         return future
-
-    def _done(self, _: asyncio.Future[Any]) -> None:
-        self._waiting -= 1
 
     async def close(self) -> None:
         """Let the threads finish what waits, then end."""
@@ -141,7 +137,7 @@ class _Lane:
                 failure.__cause__ = error
             except BaseException as error:  # noqa: BLE001 - it belongs to the caller who waits, not to this thread
                 failure = error
-            _hand_over(loop, future, value, failure)
+            self._hand_over(loop, future, value, failure)
             # No reference may keep a result alive while the thread waits for its next job.
             del job, loop, future, value, failure
             if self._writes and db is not None:
@@ -152,26 +148,25 @@ class _Lane:
                     continue
         if db is not None:
             db.close()
-        _hand_over(loop, future, None, None)
+        self._hand_over(loop, future, None, None)
 
+    def _hand_over(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], value: object, failure: BaseException | None
+    ) -> None:
+        try:
+            loop.call_soon_threadsafe(self._resolve, future, value, failure)
+        except RuntimeError:
+            # The loop was closed while the job ran: nobody waits any more, and the job's outcome is in the file.
+            return
 
-def _hand_over(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], value: object, failure: BaseException | None
-) -> None:
-    try:
-        loop.call_soon_threadsafe(_resolve, future, value, failure)
-    except RuntimeError:
-        # The loop was closed while the job ran: nobody waits any more, and the job's outcome is in the file.
-        return
-
-
-def _resolve(future: asyncio.Future[Any], value: object, failure: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if failure is None:
-        future.set_result(value)
-    else:
-        future.set_exception(failure)
+    def _resolve(self, future: asyncio.Future[Any], value: object, failure: BaseException | None) -> None:
+        self._waiting -= 1
+        if future.cancelled():
+            return
+        if failure is None:
+            future.set_result(value)
+        else:
+            future.set_exception(failure)
 
 
 class ThreadRunner:
