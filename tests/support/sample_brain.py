@@ -28,6 +28,14 @@ class OrderStopped(Event, topic="shop.stop_asked"):
     reason: str = "the customer changed their mind"
 
 
+class OrderNoted(Event, topic="shop.noted"):
+    note: str
+
+
+class OrderAnswered(Event, topic="shop.answered"):
+    answer: str
+
+
 class OrderClosed(Event, topic="shop.closed"):
     outcome: str
 
@@ -98,6 +106,7 @@ class Order:
     open: tuple[tuple[str, str], ...] = ()
     asked: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     stopped: str = ""
     closed: str = ""
 
@@ -129,6 +138,8 @@ class Shop(Brain[Order]):
         match record.event:
             case OrderPlaced(items=items, price=price):
                 return replace(state, items=items, price=price)
+            case OrderNoted(note=note):
+                return replace(state, notes=(*state.notes, f"{note} at {len(state.ends)}"))
             case OrderStopped(reason=reason):
                 return replace(state, stopped=state.outcome or reason)
             case OrderClosed(outcome=outcome):
@@ -151,6 +162,8 @@ class Shop(Brain[Order]):
         """The next step, from the state alone."""
         if not state.items or state.closed:
             return []
+        if record.topic == "shop.noted":
+            return [OrderAnswered(answer=state.notes[-1])]
         if record.topic == "shop.ordered":
             event = record.event
             patience = event.patience if isinstance(event, OrderPlaced) else 60.0
