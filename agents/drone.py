@@ -245,7 +245,7 @@ def _used(state: Flight, event: Event) -> Flight:
     commit, worktree = state.commit, state.worktree
     if isinstance(event, ToolReturned):
         commit = event.commit or commit
-        worktree = (event.model_extra or {}).get("worktree") or worktree
+        worktree = event.worktree or worktree
         result = _result(state.used, event.output, is_error=event.is_error)
     else:
         reason = event.reason if isinstance(event, ToolFailed | ToolCancelled) else ""

@@ -55,7 +55,8 @@ class ToolStarted(Started, topic="tool.started"):
 class ToolReturned(Fact, topic="tool.returned"):
     """The tool's answer. ``is_error`` is the tool's own word: the model reads it and goes on.
 
-    ``commit`` is the state that a tool which may write left in the attempt's worktree.
+    ``commit`` is the state that a tool which may write left in the attempt's worktree, and
+    ``worktree`` the name of that: a call repeated after a lost lease worked in a fresh one.
     """
 
     tool_use_id: str = ""
@@ -67,6 +68,7 @@ class ToolReturned(Fact, topic="tool.returned"):
     data: Any = None
     truncated: bool = False
     commit: str | None = None
+    worktree: str = ""
 
 
 class ToolAttemptFailed(AttemptFailed, topic="tool.attempt_failed"):
