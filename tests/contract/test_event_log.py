@@ -221,3 +221,14 @@ async def test_a_cause_in_the_same_append_is_named_by_its_index(store: Store) ->
     rows = (await appended(store, first, second, event(causation_id=second.event_id, cause_position=-2))).events
     assert rows[2].cause_position == rows[1].position == 5
     assert await store.log.read(5, limit=1) == [rows[2]]
+
+
+async def test_what_one_brain_decided_can_be_read_alone(store: Store) -> None:
+    """By stream and by correlation, by the brain's name whatever its version; names that only begin alike are others'."""
+    deciders = ["queen@1:a", None, "planner@1:b", "queen@2:c", "queens@1:d", "queen"]
+    for decider in deciders:
+        await appended(store, event("s", correlation_id="c", decided_by=decider))
+    assert positions(await store.log.read_stream("s", decider="queen")) == [1, 4]
+    assert positions(await store.log.read_correlation("c", decider="queen")) == [1, 4]
+    assert positions(await store.log.read_correlation("c", after=1, decider="queen")) == [4]
+    assert await store.log.read_stream("s", decider="nobody") == []

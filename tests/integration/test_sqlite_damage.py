@@ -167,9 +167,10 @@ async def test_a_caller_whose_loop_is_gone_harms_nobody(hive_url: str) -> None:
         loop = asyncio.new_event_loop()
 
         async def ask() -> None:
-            waiting = asyncio.ensure_future(store.log.append([request(event("s"))]))
-            await asyncio.sleep(0)
-            waiting.cancel()
+            async with asyncio.TaskGroup() as group:
+                waiting = group.create_task(store.log.append([request(event("s"))]))
+                await asyncio.sleep(0)
+                waiting.cancel()
 
         loop.run_until_complete(ask())
         loop.close()

@@ -108,13 +108,14 @@ async def test_an_append_waits_for_another_program_s_lock(hive_url: str) -> None
     other = sqlite3.connect(parse(hive_url).path, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
-        waiting = asyncio.ensure_future(appended(store, event()))
-        # The reader is not held up by the lock, so its answers are a measure of the writer's wait.
-        for _ in range(50):
-            assert await store.log.head() == 0
-        assert not waiting.done()
-        other.execute("COMMIT")
-        assert (await waiting).last == 1
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(appended(store, event()))
+            # The reader is not held up by the lock, so its answers are a measure of the writer's wait.
+            for _ in range(50):
+                assert await store.log.head() == 0
+            assert not waiting.done()
+            other.execute("COMMIT")
+        assert waiting.result().last == 1
     finally:
         other.close()
         await store.close()
@@ -125,11 +126,11 @@ async def test_a_cancelled_append_is_whole_or_not_at_all(hive_url: str) -> None:
     store = await open_store(hive_url)
     try:
         for turns in range(40):
-            task = asyncio.ensure_future(store.log.append([request(event(f"s{turns}"), event(f"s{turns}"))]))
-            for _ in range(turns % 8):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(store.log.append([request(event(f"s{turns}"), event(f"s{turns}"))]))
+                for _ in range(turns % 8):
+                    await asyncio.sleep(0)
+                task.cancel()
         last = await appended(store, event())
         rows = await store.log.read(0, limit=1000)
         assert positions(rows) == list(range(1, last.last + 1))
@@ -179,11 +180,11 @@ async def test_a_closed_store_says_so(hive_url: str) -> None:
 async def test_closing_waits_for_what_was_asked(hive_url: str) -> None:
     """Appends that wait when the store is closed are written, and their callers are told."""
     store = await open_store(hive_url)
-    waiting = [asyncio.ensure_future(store.log.append([request(event())])) for _ in range(20)]
-    await asyncio.sleep(0)
-    await store.close()
-    found = [verdicts[0] for verdicts in await asyncio.gather(*waiting)]
-    assert all(isinstance(one, Appended) for one in found)
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(store.log.append([request(event())])) for _ in range(20)]
+        await asyncio.sleep(0)
+        await store.close()
+    assert all(isinstance(task.result()[0], Appended) for task in waiting)
 
 
 async def test_the_write_ahead_log_is_folded_back(hive_url: str) -> None:
