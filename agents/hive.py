@@ -163,7 +163,7 @@ class Hive:
             definition=workflow.model_dump(mode="json") if workflow is not None else None,
             workspace=await self._prepare(run_id, workflow, allow_dirty=allow_dirty),
             model=model,
-            tools=self._manifests() if workflow is None or _has_prompts(workflow) else (),
+            tools=self._manifests(workflow),
             max_parallel=max_parallel or (workflow.max_parallel if workflow is not None else 8),
             approve=approve,
             review=review,
@@ -248,8 +248,12 @@ class Hive:
             facts["base"] = await repository.begin(run_id, when=now, allow_dirty=allow_dirty)
         return facts
 
-    def _manifests(self) -> tuple[dict[str, Any], ...]:
-        definitions = self.tools.definitions()
+    def _manifests(self, workflow: Workflow | None) -> tuple[dict[str, Any], ...]:
+        """What the log must know of the tools: of all that drones may be given, else of those that steps name."""
+        named = (
+            None if workflow is None or _has_prompts(workflow) else tuple({s.tool for s in workflow.steps if s.tool})
+        )
+        definitions = self.tools.definitions(named)
         return tuple(one | {"effect": str(self.tools.get(one["name"]).spec.effect)} for one in definitions)
 
     async def _request(
