@@ -20,7 +20,7 @@ from hive_bus.envelope import Collector, current_handler, encode_event, work_cha
 from hive_bus.event import Draft, Event
 from hive_bus.guards import Guard, guard_of
 from hive_bus.ids import Ids
-from hive_bus.lease import TTL, ProcessLease
+from hive_bus.lease import TTL, ProcessLease, process_info, reap_dead
 from hive_bus.record import Record
 from hive_bus.subscription import FROM_NOW, GroupKey, Start, read, subscribe
 from hive_bus.tail import Tail
@@ -247,7 +247,10 @@ class Bus:
             if self._services is None or self._tasks is None:
                 raise BusClosed(what="lease", reason="the bus is closed")
             if self._lease is None or not self._lease.usable:
-                self._lease = ProcessLease(self.store.leases, owner=self.source, ttl=self.lease_seconds)
+                await reap_dead(self.store.leases)
+                self._lease = ProcessLease(
+                    self.store.leases, owner=self.source, ttl=self.lease_seconds, info=process_info()
+                )
                 await self._lease.open()
                 self._tasks.create_task(_renewed(self._lease), name="hive-bus lease")
             return self._lease

@@ -15,6 +15,7 @@ from hive_bus.bus import Bus
 from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event, event_class
+from hive_bus.lease import reap_dead
 from hive_bus.record import Record
 from hive_bus.surely import surely
 from hive_bus.telemetry import get_logger
@@ -41,6 +42,7 @@ class Clock:
         self.bus = bus
         self._on_ready = on_ready
         self._wake = asyncio.Event()
+        self._reap_at = 0.0
 
     async def run(self) -> None:
         """Wait for the next due row, act, again; a poll underneath bounds what other processes add."""
@@ -48,11 +50,19 @@ class Clock:
         try:
             while True:
                 self._wake.clear()
+                await self._reap()
                 struck = await self.strike()
                 if struck.done < PAGE:
                     await self._rest(struck)
         finally:
             forget()
+
+    async def _reap(self) -> None:
+        """Once a second, end the leases of processes that are gone: nobody waits for their time."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._reap_at:
+            self._reap_at = loop.time() + POLL
+            await reap_dead(self.bus.store.leases)
 
     async def strike(self) -> Struck:
         """Act on everything that is due now."""

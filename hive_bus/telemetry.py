@@ -54,14 +54,14 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("error", ""), ("seconds", "s")),
     ),
     Signal(
-        "brain.parked",
-        "a brain's code failed on an event; its key is set aside until the code is mended",
-        (("brain", "name"), ("key", ""), ("position", "log position"), ("error", "")),
-    ),
-    Signal(
         "brain.not_ahead",
         "a brain's code failed on a result that was to share an append; the result goes alone, and the key is parked on it",
         (("brain", "name"), ("key", ""), ("error", "")),
+    ),
+    Signal(
+        "brain.parked",
+        "a brain's code failed on an event; its key is set aside until the code is mended",
+        (("brain", "name"), ("key", ""), ("position", "log position"), ("error", "")),
     ),
     Signal(
         "clock.undecodable",
@@ -134,6 +134,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         "lease.not_renewed",
         "the store was busy or full when the lease was to be renewed; it is tried again at the next turn",
         (("lease_id", ""), ("error", "")),
+    ),
+    Signal(
+        "lease.reaped",
+        "the process of a lease is gone, on this system; the lease is closed at once, and others take over",
+        (("lease_id", ""), ("owner", "name")),
     ),
     Signal(
         "model.stream_event_unknown",
