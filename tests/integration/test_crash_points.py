@@ -1,0 +1,30 @@
+"""A process that dies at any suspension of bus, host, hands or clock loses nothing and doubles nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DEFAULT_FAULT_SECONDS
+
+FLOOR = 150
+
+
+@pytest.mark.timeout(3600)
+def test_death_at_any_suspension(tmp_path: Path, fault_seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """It dies at the n-th suspension, n = 1, 2, 3 ..., resumes, completes, and the auditor finds nothing."""
+    orders = 3 if fault_seconds > DEFAULT_FAULT_SECONDS else 1
+    command = [sys.executable, "-m", "tests.support.crash_points", str(tmp_path), str(orders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["wrong"] == [], done.stderr
+    assert report["survived"], "the run never got to its end"
+    with capsys.disabled():
+        sys.stdout.write(f" [died at {report['points']} of {report['last'] - 1} suspensions] ")
+    assert report["last"] > FLOOR
+    assert report["points"] == report["last"] - 1

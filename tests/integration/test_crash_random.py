@@ -1,0 +1,61 @@
+"""Processes that share one file are killed at any moment, again and again; in the end everything is as it should be."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DEFAULT_FAULT_SECONDS
+from tests.support.crash_points import wrong
+
+ORDERS = 40
+KILLS = 12
+SOAK_KILLS = 200
+
+
+def _start(path: Path, ledger: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.support.crash", str(path), str(ledger), str(ORDERS)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.timeout(1800)
+def test_killed_at_random(tmp_path: Path, fault_seconds: float) -> None:
+    """Two processes host the shop; one of them is killed at a random moment and started again, until all is done."""
+    chance = random.Random(11)
+    kills = SOAK_KILLS if fault_seconds > DEFAULT_FAULT_SECONDS else KILLS
+    killed, number = 0, 0
+    while killed < kills:
+        path, ledger = tmp_path / f"{number}.db", tmp_path / f"{number}.ledger"
+        number += 1
+        killed += _one_file(path, ledger, chance, kills - killed)
+        assert wrong(path, ledger, ORDERS) == [], f"file {number}"
+
+
+def _one_file(path: Path, ledger: Path, chance: random.Random, most: int) -> int:
+    """Kill until ``most`` kills or all orders are closed; returns how many kills it took."""
+    processes = [_start(path, ledger) for _ in range(2)]
+    killed = 0
+    try:
+        while killed < most and any(process.poll() is None for process in processes):
+            victim = chance.randrange(2)
+            try:
+                processes[victim].wait(timeout=0.3 + chance.expovariate(4))
+            except subprocess.TimeoutExpired:
+                processes[victim].kill()
+                processes[victim].wait()
+                killed += 1
+                processes[victim] = _start(path, ledger)
+            else:
+                break
+        end = time.monotonic() + 60
+        assert [process.wait(timeout=max(1.0, end - time.monotonic())) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return killed
