@@ -59,9 +59,11 @@ NEW_TOPIC = "INSERT OR IGNORE INTO topics (topic) VALUES (?)"
 
 _COLUMNS = ", ".join(StoredEvent._fields)
 _ONE_ROW = "(" + ", ".join("?" * len(StoredEvent._fields)) + ")"
-# Positions are written, never chosen by the database. Many rows in one statement keep the driver out of Python between them.
+# Positions are written, never chosen by the database. Many rows in one statement: after each
+# statement the driver waits for the interpreter, up to a switch interval while the event loop is busy. 500 is a full batch.
 _INSERTS = tuple(
-    (rows, f"INSERT INTO events ({_COLUMNS}) VALUES {', '.join([_ONE_ROW] * rows)}") for rows in (256, 64, 16, 4, 1)
+    (rows, f"INSERT INTO events ({_COLUMNS}) VALUES {', '.join([_ONE_ROW] * rows)}")
+    for rows in (500, 256, 64, 16, 4, 1)
 )
 
 _new_row: Callable[[type[StoredEvent], tuple[object, ...]], StoredEvent] = tuple.__new__
