@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hive_bus.events.task import TaskReady, TaskReturned
 from hive_bus.subscription import FROM_BEGINNING
 from hive_core_db.records import AppendRequest
 from hive_errors import AgentInvalid, AgentNotLoaded, InvalidTopic
-from tests.support.handling import Answered, Said, answers, number_of, say, until
+from tests.support.handling import Answered, Said, answers, number_of, running, say, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +39,18 @@ async def bus(hive_url: str) -> AsyncIterator[Bus]:
     """An open bus on a new file."""
     async with open_bus(hive_url) as bus:
         yield bus
+
+
+@dataclass(frozen=True)
+class Process:
+    """An agent on a bus."""
+
+    agent: Agent
+    bus: Bus
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self.agent.run(self.bus)
 
 
 async def ask(bus: Bus, intent: Intent) -> None:
@@ -66,10 +79,8 @@ async def test_every_function_is_a_group_of_its_own(bus: Bus) -> None:
         async def enough() -> bool:
             return len(await answers(bus)) == count
 
-        task = asyncio.create_task(agent.run(bus))
-        await until(enough, bus)
-        task.cancel()
-        await asyncio.wait([task])
+        async with running(Process(agent, bus)):
+            await until(enough, bus)
 
     await say(bus, 1, 2)
     await heard_by(2)
@@ -115,10 +126,8 @@ async def test_a_task_returns_what_its_function_did(bus: Bus, returned: Any, exp
         return returned
 
     await ask(bus, TaskReady(task_id="t", kind="worker", capability="pack"))
-    task = asyncio.create_task(agent.run(bus))
-    record = await first(bus, "task.returned")
-    task.cancel()
-    await asyncio.wait([task])
+    async with running(Process(agent, bus)):
+        record = await first(bus, "task.returned")
     assert {name: record.data[name] for name in expected} == expected
     assigned = await first(bus, "task.assigned")
     assert assigned.data["assignee"] == "worker"
@@ -133,10 +142,8 @@ async def test_an_agent_performs_intents(bus: Bus) -> None:
         return LetterSent(text=intent.text)
 
     await ask(bus, LetterRequested(text="dear"))
-    task = asyncio.create_task(agent.run(bus))
-    assert (await first(bus, "letter.sent")).data == {"text": "dear"}
-    task.cancel()
-    await asyncio.wait([task])
+    async with running(Process(agent, bus)):
+        assert (await first(bus, "letter.sent")).data == {"text": "dear"}
     assert (await first(bus, "agent.registered")).data["capabilities"] == ["letter.requested"]
 
 
