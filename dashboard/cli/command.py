@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
-from dashboard.cli.exits import INTERRUPTED, exit_code_of
+from dashboard.cli.exits import COMPLETED, INTERRUPTED, exit_code_of
 from dashboard.cli.shell import Shell
 from hive_errors import HiveError
 
@@ -91,33 +93,26 @@ def _run(function: Callable[..., Any], shell: Shell, given: dict[str, Any]) -> i
 
             outcome = asyncio.run(outcome)
     except HiveError as error:
-        return _failed(shell, error)
-    except ExceptionGroup as group:
-        inner = _first(group)
-        if inner is None:
-            raise
-        return _failed(shell, inner)
+        return _failed(shell, error, error.message, error.advice)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has what they wanted; the interpreter must not complain at its end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return COMPLETED
+    except Exception as error:  # noqa: BLE001 - a defect of ours is told like every error, with the way to its traceback
+        message = f"{type(error).__name__}: {error} (this is a defect of the hive)"
+        return _failed(shell, error, message, "the same command with --debug shows where; please report it")
     return int(outcome or 0)
 
 
-def _first(group: ExceptionGroup[Exception]) -> HiveError | None:
-    """The first hive error of a group, if nothing else is in it."""
-    matching, rest = group.split(HiveError)
-    found: BaseException | None = matching if rest is None else None
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found if isinstance(found, HiveError) else None
-
-
-def _failed(shell: Shell, error: HiveError) -> int:
+def _failed(shell: Shell, error: Exception, message: str, advice: str) -> int:
     """One line, and what to try; with ``--debug`` the traceback before it."""
     if shell.debug:
         import traceback
 
         traceback.print_exception(error)
-    shell.say([("error: ", "bold red"), (error.message, "")])
-    if error.advice:
-        shell.say([("try: ", "bold"), (error.advice, "")])
+    shell.say([("error: ", "bold red"), (message, "")])
+    if advice:
+        shell.say([("try: ", "bold"), (advice, "")])
     return exit_code_of(error)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from hive_errors import HiveError
-
 COMPLETED: Final = 0
 FAILED: Final = 1
 """The run failed, the audit found something, today's code decides otherwise."""
@@ -43,7 +41,7 @@ _USAGE: Final = frozenset(
 _NOT_FOUND: Final = frozenset({"NotFound", "NoHiveHere", "NothingWaits", "NothingToRetry"})
 
 
-def exit_code_of(error: HiveError) -> int:
+def exit_code_of(error: Exception) -> int:
     """The exit code that an error ends a command with."""
     names = {cls.__name__ for cls in type(error).__mro__}
     if names & _USAGE:

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from dashboard.cli.exits import INTERRUPTED
+from hive_bus.tasks import together
 
 Result = TypeVar("Result")
 
@@ -25,7 +26,7 @@ async def interruptible(work: Coroutine[Any, Any, Result]) -> Result:
     """Run the work; SIGINT or SIGTERM cancels it, waits for its end and raises :class:`Interrupted`."""
     got: list[int] = []
     loop = asyncio.get_running_loop()
-    async with asyncio.TaskGroup() as group:
+    async with together() as group:
         task = group.create_task(work)
 
         def stop(signum: int) -> None:

@@ -41,7 +41,7 @@ def _because(data: Body) -> str:
 
 
 def _requested(_: Record, __: Body, run: RunView) -> Told:
-    return f"{run.id}: {run.title}", "bold"
+    return f"{run.id}: {cut(run.title, 60)}", "bold"
 
 
 def _planned(_: Record, data: Body, __: RunView) -> Told | None:

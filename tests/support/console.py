@@ -1,0 +1,155 @@
+"""The real console script in real processes: on a pipe, on a pseudo-terminal, and what a terminal would then show."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HIVE = str(Path(sys.executable).with_name("hive"))
+WITHIN = 18.0
+"""Seconds that a command may take: below the limit of a test."""
+_CONTROL = re.compile(r"\x1b\[\??([0-9;]*)([A-Za-z])|([\r\n\b])|([^\x1b\r\n\b]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        """Its output as JSON Lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Runs `hive` in one directory, with an environment of its own."""
+
+    directory: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """No colours, no settings of whoever runs the tests, and a time zone that is the same everywhere."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HIVE_", "ANTHROPIC_"))}
+        return kept | {"NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
+
+    def __call__(self, *words: str, given: str = "", env: Mapping[str, str] | None = None) -> Done:
+        """Run a command on pipes and wait for its end."""
+        done = subprocess.run(
+            [HIVE, *words],
+            cwd=self.directory,
+            env=self.environment | dict(env or {}),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=WITHIN,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command and leave it running; its standard error is a pipe to read from."""
+        return subprocess.Popen(
+            [HIVE, *words],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def terminal(
+        self, *words: str, columns: int = 100, say: Callable[[str], str | None] = lambda _: None
+    ) -> tuple[int, str]:
+        """Run a command on a pseudo-terminal; ``say`` is asked for input with what was written so far.
+
+        Returns the exit code and everything that was written, with its control sequences.
+        """
+        return on_terminal([HIVE, *words], self.directory, self.environment, columns=columns, say=say)
+
+
+def on_terminal(
+    command: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str],
+    *,
+    columns: int,
+    say: Callable[[str], str | None] = lambda _: None,
+) -> tuple[int, str]:
+    """Run a command on a pseudo-terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    process = subprocess.Popen(
+        command,
+        cwd=directory,
+        env=dict(environment),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while select.select([ours], [], [], WITHIN)[0]:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError as problem:
+                # Linux says so when the other end is closed.
+                if problem.errno == errno.EIO:
+                    break
+                raise
+            if not piece:
+                break
+            written += piece
+            answer = say(written.decode(errors="replace"))
+            if answer is not None:
+                os.write(ours, answer.encode())
+        return process.wait(timeout=WITHIN), written.decode(errors="replace")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def screen(written: str) -> str:
+    """What stands on a terminal after it was sent this: lines, with what was drawn over gone."""
+    rows: list[str] = [""]
+    row = column = 0
+    for control in _CONTROL.finditer(written):
+        count, word, single, text = control.groups()
+        if text is not None:
+            line = rows[row].ljust(column)
+            rows[row] = line[:column] + text + line[column + len(text) :]
+            column += len(text)
+        elif single == "\r":
+            column = 0
+        elif single == "\n":
+            row += 1
+            if row == len(rows):
+                rows.append("")
+        elif single == "\b":
+            column = max(column - 1, 0)
+        elif word == "A":
+            row = max(row - int(count or 1), 0)
+        elif word == "K":
+            rows[row] = "" if count == "2" else rows[row][:column]
+    return "\n".join(line.rstrip() for line in rows).strip("\n") + "\n"
