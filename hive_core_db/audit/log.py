@@ -89,12 +89,19 @@ def digests(db: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def causes(db: sqlite3.Connection) -> Iterator[Finding]:
-    """A cause is in the log and lies before; a decision's cause position is its cause's."""
+    """A cause is in the log and lies before; a decision's cause position is its cause's.
+
+    Where no brain ever decided anything, a program may name a cause that another system keeps.
+    """
     query = """
-    SELECT e.position, e.causation_id, e.cause_position, e.decided_by, c.position
+    WITH decided AS (SELECT DISTINCT correlation_id FROM events WHERE decided_by IS NOT NULL)
+    SELECT e.position, e.causation_id, e.cause_position, e.decided_by, c.position,
+           e.correlation_id IN (SELECT correlation_id FROM decided)
     FROM events AS e LEFT JOIN events AS c ON c.event_id = e.causation_id
     WHERE e.causation_id IS NOT NULL OR e.cause_position IS NOT NULL OR e.decided_by IS NOT NULL ORDER BY e.position"""
-    for position, cause, named, decided_by, actual in db.execute(query):
+    for position, cause, named, decided_by, actual, own in db.execute(query):
+        if actual is None and not own:
+            continue
         if actual is None:
             yield at("cause-missing", position, "its cause is not in the log", f"event {cause}", "nothing")
         elif actual >= position:

@@ -99,6 +99,17 @@ async def test_a_sound_file_has_no_findings(sound: Path) -> None:
     db.close()
 
 
+async def test_a_program_may_name_a_cause_of_another_system(tmp_path: Path) -> None:
+    """A causation id that is kept elsewhere is no finding, unless a brain had a hand in that correlation."""
+    path = str(tmp_path / "hive.db")
+    async with await open_store(path) as store:
+        await live(store)
+        await appended(store, event("shop", correlation_id="shop", causation_id="an order in another system"))
+        assert list(audit(path, vocabulary=WORDS)) == []
+        await appended(store, event("run", correlation_id="run", causation_id="an order in another system"))
+    assert [found.code for found in audit(path, vocabulary=WORDS)] == ["cause-missing"]
+
+
 async def test_a_log_in_use_is_audited_as_of_one_moment(tmp_path: Path) -> None:
     """What is appended while the auditor reads does not confuse it."""
     path = str(tmp_path / "hive.db")
