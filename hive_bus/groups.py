@@ -82,6 +82,8 @@ class GroupMember:
         self._known: list[str] = []
         self._stir = asyncio.Event()
         self._progress = asyncio.Event()
+        self._goals: list[int] = []
+        self._room = asyncio.Event()
         self._dirty = asyncio.Event()
         self._balance_now = asyncio.Event()
 
@@ -111,12 +113,15 @@ class GroupMember:
         """Return when every partition, of any member, has reached ``position``; :class:`TimedOut` after ``within`` s."""
         try:
             async with asyncio.timeout(within):
+                self._goals.append(position)
                 while not await self._reached(position):
                     self._progress.clear()
                     # Progress of others is seen by looking; own partitions say so themselves.
                     await _set_within(self._progress, 0.05)
         except TimeoutError:
             raise TimedOut(what=f"group {self.group} reaching position {position}", seconds=within) from None
+        finally:
+            self._goals.remove(position)
 
     async def _reached(self, position: int) -> bool:
         if any(owned.handled < position for owned in self.owned.values()):
@@ -200,8 +205,8 @@ class GroupMember:
         try:
             async with asyncio.timeout(PATIENCE):
                 while any(lane.backlog >= ROOM and lane.takes() for lane in full):
-                    self._progress.clear()
-                    await self._progress.wait()
+                    self._room.clear()
+                    await self._room.wait()
         except TimeoutError:
             for lane in full:
                 lane.late = lane.paused = lane.backlog >= ROOM
@@ -209,9 +214,8 @@ class GroupMember:
     # Checkpoints: what is handled is stored soon, all partitions in one request.
 
     def _handled(self, owned: Owned, position: int, *, store: bool) -> Awaitable[None] | None:
-        owned.handled = max(owned.handled, position)
-        self._dirty.set()
-        self._progress.set()
+        self._passed(owned, position)
+        self._room.set()
         self._stir.set()
         return self._store(owned) if store else None
 
