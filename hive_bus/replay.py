@@ -35,32 +35,51 @@ class Difference:
 
 
 async def redrive(log: EventLog, brain: Brain[Any], key: str, *, upto: int) -> AsyncIterator[Difference]:
-    """Every input of ``key`` up to ``upto`` on which today's ``brain`` decides otherwise than recorded."""
+    """Every input of ``key`` up to ``upto`` on which today's ``brain`` decides otherwise than recorded.
+
+    Where it cannot even fold what was recorded, that is the last difference: nothing behind it can be judged.
+    """
     folder = Folder(brain)
     state = brain.initial()
     async for steps in walk(brain, log, key, upto=upto):
         for step in steps:
-            state, difference = _compare(folder, state, step)
+            state, difference, lost = _compare(folder, state, step)
             if difference is not None:
                 yield difference
+            if lost:
+                return
 
 
-def _compare(folder: Folder[State], state: State, step: Step) -> tuple[State, Difference | None]:
-    """Fold an input and what was decided on it; what today's code would decide instead, if it differs."""
-    error = ""
+def _compare(folder: Folder[State], state: State, step: Step) -> tuple[State, Difference | None, bool]:
+    """Fold an input and what was decided on it; what today's code would decide instead, if it differs; whether it failed to fold."""
+    error, lost = "", False
     decided = Decided((), ())
     try:
         _, decided = folder.handle(state, step.cause, step.cause.position)
     except Exception as problem:  # noqa: BLE001 - a brain that fails on an old event is what redrive is asked about
-        error = f"{type(problem).__name__}: {problem}"
+        error = _said(problem)
     recorded = tuple((row.stream, row.topic, row.payload) for row in step.decisions)
     today = tuple((new.stream, new.topic, new.payload) for new in decided.events)
-    state = folder.fold(state, step.cause)
-    for row in step.decisions:
-        state = folder.fold(state, row)
+    try:
+        state = folder.fold(state, step.cause)
+        for row in step.decisions:
+            state = folder.fold(state, row)
+    except Exception as problem:  # noqa: BLE001 - as above, and there is no state to go on from
+        error, lost = error or _said(problem), True
     if recorded == today and not error:
-        return state, None
-    return state, Difference(
+        return state, None, False
+    return state, _difference(folder, step, recorded, today, error), lost
+
+
+def _said(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {problem}"
+
+
+Decisions = tuple[tuple[str, str, str], ...]
+
+
+def _difference(folder: Folder[Any], step: Step, recorded: Decisions, today: Decisions, error: str) -> Difference:
+    return Difference(
         position=step.cause.position,
         topic=step.cause.topic,
         brain=folder.decider,

@@ -77,7 +77,7 @@ def audit(shell: Shell) -> int | None:
     return None
 
 
-@command("redrive", examples=("redrive @", "redrive --all", "redrive tests/golden/demo.jsonl"))
+@command("redrive", examples=("redrive @", "redrive --all", "redrive tests/golden/histories/demo-0.1.0.jsonl"))
 async def redrive(
     shell: Shell,
     what: Annotated[

@@ -63,7 +63,7 @@ def read_history(path: Path) -> list[StoredEvent]:
             raise FileUnusable(
                 path=f"{path}:{number}",
                 reason=f"it is no event of an exported history: {problem}",
-                remedy="export one with: python -m tests.golden.export RUN FILE",
+                remedy="in a checkout, python -m tests.golden.record FILE DATABASE writes one",
             ) from problem
     return sorted(rows, key=lambda row: row.position)
 

@@ -1,0 +1,185 @@
+"""Histories that were once recorded are decided the same today, and one changed rule in a brain is named where it first matters."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import agents.queen_tasks
+from agents.colony import brains
+from agents.drone import Drone
+from agents.planner import Planner
+from agents.queen import Queen
+from agents.reviewer import Reviewer
+from dashboard.cli.command import app
+from dashboard.cli.redriving import differences_of_file, read_history
+from hive_bus.brain import Input
+from hive_bus.bus import open_bus
+from hive_bus.event import Draft, Event
+from hive_bus.events.drone import DroneMessage
+from hive_bus.events.model import ModelRequested
+from hive_bus.replay import Difference, keys_of_run, redrive
+from hive_core_db.audit import audit
+from hive_core_db.records import StoredEvent
+from tests.golden.record import HISTORIES, export
+from tests.support.console import Console
+
+FILES = sorted(HISTORIES.glob("*.jsonl"))
+DEMO = HISTORIES / "demo-0.1.0.jsonl"
+Rule = Callable[[pytest.MonkeyPatch], None]
+
+
+async def _differences(file: Path) -> list[Difference]:
+    return [difference async for _, difference in differences_of_file(file)]
+
+
+def _positions(topic: str, brain: str, payload: str = "") -> list[int]:
+    """Where in the demo's history the brain was told of such an event."""
+    rows = read_history(DEMO)
+    found = [row for row in rows if row.topic == topic and payload in row.payload]
+    causes = {row.cause_position for row in rows if (row.decided_by or "").startswith(f"{brain}@")}
+    return [row.position for row in found if row.position in causes]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+async def test_a_recorded_history_is_decided_the_same_today(file: Path) -> None:
+    """Every decision of all four brains, event by event and byte by byte; no model is called for it."""
+    assert [f"position {one.position}, {one.brain}" for one in await _differences(file)] == []
+
+
+def test_the_demo_s_history_is_worth_redriving() -> None:
+    """It is a whole run: a plan, two drones, a refusal and its rework, a merge, an end; decided by all four brains."""
+    rows = read_history(DEMO)
+    assert [row.position for row in rows] == list(range(1, len(rows) + 1))
+    deciders = {(row.decided_by or "").partition("@")[0] for row in rows} - {""}
+    assert deciders == {brain.name for brain in brains()}
+    drones = {row.stream.rpartition("/")[2] for row in rows if row.topic == "drone.hatched"}
+    assert drones == {"fix.1", "fix.2", "readme.1"}
+    assert len(_positions("task.review_completed", "queen", "changes_requested")) == 1
+    assert rows[-1].topic == "workflow.completed"
+
+
+def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents.queen_tasks, "REVIEW_ROUNDS", 1)
+
+
+def _silent_drone(monkeypatch: pytest.MonkeyPatch) -> None:
+    decide = Drone.decide
+
+    def silent(self: Drone, state: Any, record: Input) -> Sequence[Event | Draft]:
+        return [one for one in decide(self, state, record) if not isinstance(one, DroneMessage)]
+
+    monkeypatch.setattr(Drone, "decide", silent)
+
+
+def _other_words(monkeypatch: pytest.MonkeyPatch, brain: type[Planner | Reviewer]) -> None:
+    decide: Callable[..., Sequence[Event | Draft]] = brain.decide
+
+    def wordy(self: Any, state: Any, record: Input) -> Sequence[Event | Draft]:
+        told = decide(self, state, record)
+        return [one.model_copy(update={"max_tokens": 99}) if isinstance(one, ModelRequested) else one for one in told]
+
+    monkeypatch.setattr(brain, "decide", wordy)
+
+
+def _broken_queen(monkeypatch: pytest.MonkeyPatch) -> None:
+    evolve = Queen.evolve
+
+    def broken(self: Queen, state: Any, record: Input) -> Any:
+        if record.topic == "task.review_completed" and getattr(record.event, "verdict", "") == "changes_requested":
+            raise KeyError("verdict")
+        return evolve(self, state, record)
+
+    monkeypatch.setattr(Queen, "evolve", broken)
+
+
+@pytest.mark.parametrize(
+    ("rule", "brain", "topic", "payload"),
+    [
+        (_one_round, "queen", "task.review_completed", "changes_requested"),
+        (_silent_drone, "drone", "model.responded", '"text","text":'),
+        (lambda patch: _other_words(patch, Planner), "planner", "workflow.plan_requested", ""),
+        (lambda patch: _other_words(patch, Reviewer), "reviewer", "task.review_requested", ""),
+    ],
+    ids=["queen", "drone", "planner", "reviewer"],
+)
+async def test_one_changed_rule_is_named_where_it_matters(
+    rule: Rule, brain: str, topic: str, payload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each difference is at an event that the rule is about, and nothing that followed from it is blamed on it again."""
+    rule(monkeypatch)
+    found = await _differences(DEMO)
+    assert {one.brain.partition("@")[0] for one in found} == {brain}
+    assert {one.topic for one in found} == {topic}
+    places = _positions(topic, brain, payload)
+    assert min(one.position for one in found) == places[0]
+    assert {one.position for one in found} <= set(places)
+
+
+async def test_both_decisions_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drone that says nothing differs from the recorded one in its messages alone."""
+    _silent_drone(monkeypatch)
+    found = await _differences(DEMO)
+    assert len(found) > 5
+    for one in found:
+        assert one.today == tuple(row for row in one.recorded if row[1] != "drone.message")
+
+
+def test_a_brain_that_fails_on_an_old_event_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hive redrive FILE` ends with 1 and names run, position, brain and error; unchanged it says nothing and ends with 0."""
+    import_module("dashboard.cli.checks")
+    silent = CliRunner().invoke(app, ["redrive", str(DEMO)])
+    assert (silent.exit_code, silent.output) == (0, "")
+    _broken_queen(monkeypatch)
+    done = CliRunner().invoke(app, ["redrive", str(DEMO)])
+    (position,) = _positions("task.review_completed", "queen", "changes_requested")
+    assert done.exit_code == 1
+    assert f"position {position} task.review_completed: the queen decides otherwise" in done.output
+    assert "KeyError: 'verdict'" in done.output
+
+
+async def test_a_log_on_disk_gives_the_same_answer_as_the_file(tmp_path: Path) -> None:
+    """Put into a new database, with its positions and ids, the history passes the auditor and redrives silently from there."""
+    path = tmp_path / "hive.db"
+    async with open_bus(str(path)):
+        pass
+    _import(path, read_history(DEMO))
+    assert list(map(str, audit(f"sqlite:///{path}"))) == []
+    async with open_bus(str(path)) as bus:
+        run = await bus.resolve("@")
+        found = [
+            difference
+            for brain in brains()
+            for key in await keys_of_run(bus.store.log, brain, run)
+            async for difference in redrive(bus.store.log, brain, key, upto=await bus.head())
+        ]
+    assert found == []
+    export(path, tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_text() == DEMO.read_text()
+
+
+def _import(path: Path, rows: Sequence[StoredEvent]) -> None:
+    db = sqlite3.connect(path, isolation_level=None)
+    marks = ", ".join("?" * len(StoredEvent._fields))
+    db.executemany(f"INSERT INTO events ({', '.join(StoredEvent._fields)}) VALUES ({marks})", rows)
+    db.executemany("INSERT OR IGNORE INTO topics VALUES (?)", [(row.topic,) for row in rows])
+    db.close()
+
+
+@pytest.mark.timeout(60)
+def test_every_run_of_the_demo_redrives_silently(tmp_path: Path) -> None:
+    """The demo, and the demo that must fail: today's decisions are those in the log, from the database and from an export."""
+    console = Console(tmp_path)
+    assert console("demo").code == 0
+    assert console("demo", "--break").code == 1
+    found = console("redrive", "--all")
+    assert (found.code, found.out, found.err) == (0, "", "")
+    export(tmp_path / ".hive" / "hive.db", tmp_path / "both.jsonl")
+    found = console("redrive", "both.jsonl")
+    assert (found.code, found.out, found.err) == (0, "", "")
