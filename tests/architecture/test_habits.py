@@ -17,6 +17,7 @@ MAY_SLEEP = {"tests/unit/test_watchdog.py"}
 # Their time is the simulated loop's, where it passes at once: a sleep there is a step of the plot.
 VIRTUAL_TIME = (
     "tests/simulation/",
+    "tests/support/brains.py",
     "tests/support/sample_hands.py",
     "tests/support/shop_simulation.py",
     "tests/support/simulated.py",
