@@ -3,7 +3,8 @@
 A claim is an append like any other: the item is taken and ``*.started`` is in the log,
 or neither. A result is only appended as the completion of its item, under the claim's
 fence; what comes too late is kept as ``*.superseded``. A result and the decision it
-leads to share one append when nothing else waits for that key.
+leads to share one append when nothing else waits for that key; when that decision asks
+for what takes no time at all, that is done in the same append too, and so on.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hive_bus.ahead import Ahead, provisional
 from hive_bus.bus import Bus
 from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
-from hive_bus.envelope import encode_event, work_changes
+from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.hand import Hand, HandContext
 from hive_bus.host import BrainHost
@@ -44,6 +46,8 @@ POLL = 1.0
 PULL = 200
 LONGEST_BACKOFF = 300.0
 REMEMBERED = 10_000
+CHAIN = 64
+"""An append that does one thing after the other ends at so many events: others wait for the loop meanwhile."""
 _CUT = (".attempt_failed", ".failed", ".cancelled")
 
 _log = get_logger(__name__)
@@ -53,7 +57,7 @@ _log = get_logger(__name__)
 class Claimed:
     """An item this process holds: its intent, and the fence under which it may be ended."""
 
-    item: WorkItem
+    work_id: str
     record: Record
     intent: Intent
     hand: Hand
@@ -80,6 +84,7 @@ class HandRunner:
         self._load = {id(hand): 0 for hand in hands}
         self._cancelled: dict[str, str] = {}
         self._ending: set[str] = set()
+        self._chained: set[str] = set()
         self._intents: OrderedDict[str, Record] = OrderedDict()
         self._by_queue = {queue: hand for hand in reversed(hands) for queue in hand.queues}
         self._topics = {hand.intent.TOPIC for hand in hands}
@@ -114,6 +119,8 @@ class HandRunner:
         """Remember fresh intents of this process's commits: they need not be read again."""
         for row in rows:
             if row.topic in self._topics:
+                if row.event_id in self._chained:
+                    continue
                 self._intents[row.event_id] = Record._make(row)
                 self._wake.set()
             elif row.topic.endswith((".cancel_requested", ".attempt_failed")):
@@ -150,15 +157,18 @@ class HandRunner:
         if not queues:
             return False
         items = await self.bus.store.work.claimable(queues, limit=limit, worker=self.worker)
-        wanted = []
+        wanted, left = [], 0
         for item in items:
             hand = self._by_queue[item.queue]
-            if free[id(hand)] > 0 and (found := await self._find(item, hand)) is not None:
-                free[id(hand)] -= 1
+            if free[id(hand)] <= 0:
+                left += 1
+            elif (found := await self._find(item, hand)) is not None:
                 wanted.append(found)
+                # What is done at once takes no slot.
+                free[id(hand)] -= not hand.inline(found.intent)
         await self._claim(wanted, lease, group)
         # A full page of what only newer processes can read is no reason to ask again at once.
-        return len(items) == limit and bool(wanted)
+        return bool(wanted) and (len(items) == limit or left > 0)
 
     async def _find(self, item: WorkItem, hand: Hand) -> Claimed | None:
         """The item's intent; what this process cannot decode is left to others."""
@@ -177,31 +187,62 @@ class HandRunner:
             return None
         if not isinstance(intent, hand.intent):
             return None
-        return Claimed(item, record, intent, hand, item.fence + 1, item.attempt + 1)
+        return Claimed(item.work_id, record, intent, hand, item.fence + 1, item.attempt + 1)
 
     async def _claim(self, wanted: Sequence[Claimed], lease: ProcessLease, group: asyncio.TaskGroup) -> None:
         """Claim them all in one commit; inline ones are done with it, the others start."""
         claims: list[tuple[Claimed, AppendRequest, asyncio.Future[Verdict]]] = []
-        inline: list[tuple[Claimed, Event | Failure, Share]] = []
+        inline: list[Share] = []
         for claimed in wanted:
-            claim = WorkClaim(work_id=claimed.item.work_id, fence=claimed.item.fence, lease_id=lease.lease_id)
-            started = self._event(claimed, claimed.intent.started(attempt=claimed.attempt, by=self.worker))
             if claimed.hand.inline(claimed.intent):
-                outcome = await self._perform(claimed)
-                events, work = self._outcome(claimed, outcome)
-                share = self._share(claimed, [started, *events], (claim, *work))
-                inline.append((claimed, outcome, share))
-            else:
-                request = AppendRequest(epoch=self.bus.writer.epoch, events=(started,), work=(claim,))
-                claims.append((claimed, request, self.bus.writer.submit(request)))
+                inline.append(await self._at_once(claimed, lease))
+                # Many of them are no reason to keep the loop from everybody else.
+                await asyncio.sleep(0)
+                continue
+            started = self._event(claimed, claimed.intent.started(attempt=claimed.attempt, by=self.worker))
+            claim = (_claim(claimed, lease),)
+            request = AppendRequest(epoch=self.bus.writer.epoch, events=(started,), work=claim)
+            claims.append((claimed, request, self.bus.writer.submit(request)))
         for claimed, request, future in claims:
             if isinstance(await surely(self.bus, request, future), Appended | AlreadyThere):
                 self._start(claimed, group)
-        for _, _, share in inline:
+        for share in inline:
             await self._settle(share)
 
+    async def _at_once(self, claimed: Claimed, lease: ProcessLease) -> Share:
+        """Claim, perform and submit what takes no time; and what its result leads to, as far as that takes none either."""
+        events, work = await self._whole(claimed, lease)
+        ahead = self._ahead(claimed, events, work)
+        if ahead is None:
+            return self._submit(claimed, events, work, None)
+        chained = []
+        while len(ahead.events) < CHAIN and (following := self._following(ahead)) is not None:
+            if not self._extend(ahead, *await self._whole(following, lease)):
+                break
+            chained.append(following.work_id)
+        self._chained.update(chained)
+        return self._submit(claimed, events, work, ahead, chained=chained)
+
+    async def _whole(self, claimed: Claimed, lease: ProcessLease) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
+        """All of an effect that takes no time: its claim, its start and its end."""
+        started = self._event(claimed, claimed.intent.started(attempt=claimed.attempt, by=self.worker))
+        events, work = self._outcome(claimed, await self._perform(claimed))
+        return [started, *events], (_claim(claimed, lease), *work)
+
+    def _following(self, ahead: Ahead[Any]) -> Claimed | None:
+        """The next intent of an append to come, if a hand of this process is done with it at once."""
+        while ahead.intents:
+            event, intent = ahead.intents.popleft()
+            policy = intent.work()
+            hand = None if policy is None else self._by_queue.get(policy.queue)
+            if policy is None or hand is None or policy.waits_for != "hand" or policy.delay or policy.preferred:
+                continue
+            if isinstance(intent, hand.intent) and hand.inline(intent):
+                return Claimed(event.event_id, provisional(event), intent, hand, 1, 1)
+        return None
+
     def _start(self, claimed: Claimed, group: asyncio.TaskGroup) -> None:
-        work_id, hand = claimed.item.work_id, claimed.hand
+        work_id, hand = claimed.work_id, claimed.hand
         task = group.create_task(self._work(claimed), name=f"hand:{claimed.record.topic}:{work_id[-6:]}")
         self._running[work_id] = task
         self._load[id(hand)] += 1
@@ -217,7 +258,7 @@ class HandRunner:
 
     async def _work(self, claimed: Claimed) -> None:
         """Perform one claimed item and append what came of it."""
-        work_id = claimed.item.work_id
+        work_id = claimed.work_id
         with with_correlation(claimed.record.correlation_id):
             try:
                 outcome = await self._perform(claimed)
@@ -264,7 +305,7 @@ class HandRunner:
 
     def _outcome(self, claimed: Claimed, outcome: Event | Failure) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
         """The events and queue changes of an outcome: a result, another attempt, or the end."""
-        work_id, fence = claimed.item.work_id, claimed.fence
+        work_id, fence = claimed.work_id, claimed.fence
         end: tuple[WorkChange, ...] = (WorkEnd(work_id=work_id, fence=fence),)
         if not isinstance(outcome, Failure):
             return [self._event(claimed, outcome)], end
@@ -289,40 +330,60 @@ class HandRunner:
         work: tuple[WorkChange, ...],
     ) -> None:
         """Append an outcome; what is refused because the item is no longer ours is kept as superseded."""
-        verdict = await self._settle(self._share(claimed, events, work))
+        ahead = self._ahead(claimed, events, work)
+        verdict = await self._settle(self._submit(claimed, events, work, ahead))
         if isinstance(verdict, Appended | AlreadyThere):
             return
-        _log.warning("hand.superseded", work_id=claimed.item.work_id, verdict=type(verdict).__name__)
+        _log.warning("hand.superseded", work_id=claimed.work_id, verdict=type(verdict).__name__)
         if isinstance(outcome, Event):
             late = self._event(claimed, claimed.intent.superseded(outcome, attempt=claimed.attempt))
             await surely(self.bus, AppendRequest(epoch=self.bus.writer.epoch, events=(late,)))
 
-    def _share(self, claimed: Claimed, events: list[NewEvent], work: tuple[WorkChange, ...]) -> Share:
-        """Submit events, with the decisions they lead to where the brain that asked is at rest here."""
-        alone = AppendRequest(epoch=self.bus.writer.epoch, events=tuple(events), work=work)
-        correlation = claimed.record.correlation_id
+    def _ahead(self, claimed: Claimed, events: Sequence[NewEvent], work: Sequence[WorkChange]) -> Ahead[Any] | None:
+        """The events with the decisions they lead to, where the brain that asked is at rest here."""
         asker = (claimed.record.decided_by or "").partition("@")[0]
         host = self._hosts.get(asker)
-        ahead = host.ahead(correlation, events) if host is not None else None
+        ahead = None if host is None else host.ahead(claimed.record.correlation_id)
         if host is None or ahead is None:
-            return Share(alone, None, None, correlation, self.bus.writer.submit(alone))
-        together = AppendRequest(
-            epoch=alone.epoch,
-            events=ahead.events,
-            owner=ahead.owner,
-            quiet=ahead.quiet,
-            work=(*work, *work_changes(ahead.bodies, first=ahead.inputs)),
-        )
-        return Share(alone, together, host, correlation, self.bus.writer.submit(together))
+            return None
+        if self._extend(ahead, events, work):
+            return ahead
+        host.settle_ahead(claimed.record.correlation_id, ahead)
+        return None
+
+    def _extend(self, ahead: Ahead[Any], events: Sequence[NewEvent], work: Sequence[WorkChange]) -> bool:
+        """Decide on these events too; False: they go alone, and the brain fails on them where that parks their key."""
+        try:
+            ahead.add(events, work)
+        except Exception as problem:  # noqa: BLE001 - a brain's mistake, whatever it is
+            _log.warning("brain.not_ahead", correlation_id=events[0].correlation_id, error=str(problem))
+            return False
+        return True
+
+    def _submit(
+        self,
+        claimed: Claimed,
+        events: Sequence[NewEvent],
+        work: tuple[WorkChange, ...],
+        ahead: Ahead[Any] | None,
+        *,
+        chained: Sequence[str] = (),
+    ) -> Share:
+        """Submit the events, with what they lead to or alone."""
+        alone = AppendRequest(epoch=self.bus.writer.epoch, events=tuple(events), work=work)
+        together = None if ahead is None else ahead.request(alone.epoch)
+        return Share(claimed.record, alone, together, ahead, chained, self.bus.writer.submit(together or alone))
 
     async def _settle(self, share: Share) -> Verdict:
         """The verdict of the events; if they could not share an append with a decision, they go alone."""
-        if share.together is None or share.host is None:
+        if share.together is None or share.ahead is None:
             return await surely(self.bus, share.alone, share.future)
         try:
             verdict = await surely(self.bus, share.together, share.future)
         finally:
-            share.host.settle_ahead(share.correlation_id)
+            self._chained.difference_update(share.chained)
+            asker = (share.record.decided_by or "").partition("@")[0]
+            self._hosts[asker].settle_ahead(share.record.correlation_id, share.ahead)
         if isinstance(verdict, Appended | AlreadyThere):
             return verdict
         return await surely(self.bus, share.alone)
@@ -341,7 +402,7 @@ class HandRunner:
         )
 
     def _touch(self, claimed: Claimed) -> None:
-        touch = WorkTouch(work_id=claimed.item.work_id, fence=claimed.fence)
+        touch = WorkTouch(work_id=claimed.work_id, fence=claimed.fence)
         # Nobody waits for it: a touch that is refused belongs to work that somebody else has by now.
         _ = self.bus.writer.submit(AppendRequest(epoch=self.bus.writer.epoch, work=(touch,)))
 
@@ -358,13 +419,18 @@ class HandRunner:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Events on their way: alone, or together with what they lead to."""
+    """Events on their way: alone, or together with what they lead to; ``chained`` are the intents that end with them."""
 
+    record: Record
     alone: AppendRequest
     together: AppendRequest | None
-    host: BrainHost[Any] | None
-    correlation_id: str
+    ahead: Ahead[Any] | None
+    chained: Sequence[str]
     future: asyncio.Future[Verdict]
+
+
+def _claim(claimed: Claimed, lease: ProcessLease) -> WorkClaim:
+    return WorkClaim(work_id=claimed.work_id, fence=claimed.fence - 1, lease_id=lease.lease_id)
 
 
 class _LeaseLost(Exception):

@@ -13,16 +13,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Generic
 
+from hive_bus.ahead import Ahead
 from hive_bus.brain import Brain, State
 from hive_bus.bus import Bus
 from hive_bus.envelope import encode_event, work_changes
-from hive_bus.event import Event
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups import GroupMember, Owned
 from hive_bus.record import Record
 from hive_bus.session import (
-    SAME_APPEND,
-    Ahead,
     Folder,
     Session,
     decided_by,
@@ -37,7 +35,6 @@ from hive_core_db.records import (
     Appended,
     AppendRequest,
     FencedOff,
-    NewEvent,
     ParkKey,
     StoredEvent,
     UnparkKey,
@@ -279,10 +276,10 @@ class BrainHost(Generic[State]):
 
     # One commit per step: results of this process, decided on before they are in the log.
 
-    def ahead(self, correlation_id: str, events: Sequence[NewEvent]) -> Ahead | None:
-        """Decide on events that are about to be appended; None when something else waits for the key.
+    def ahead(self, correlation_id: str) -> Ahead[State] | None:
+        """An append that decides on its own events; None when something else waits for the key.
 
-        The append must carry ``owner`` and ``quiet``: then nothing can have come in between.
+        Whoever asked submits it, and tells its end to ``settle_ahead`` whatever it was.
         """
         session = self._sessions.get(correlation_id)
         if session is None or session.parked or session.ahead is not None or session.handled < session.waiting:
@@ -290,34 +287,19 @@ class BrainHost(Generic[State]):
         partition = self._owned.get(session.partition)
         if partition is None or self.brain.keyed_by != "correlation":
             return None
-        session.ahead = self._decide_ahead(session, partition, events)
+        session.ahead = Ahead(
+            self._folder,
+            self._folds_topic,
+            session.state,
+            quiet={session.key: session.seen},
+            owner=partition.owner,
+        )
         return session.ahead
 
-    def _decide_ahead(self, session: Session[State], partition: Owned, events: Sequence[NewEvent]) -> Ahead | None:
-        state, decided = session.state, list(events)
-        bodies: list[Event] = []
-        try:
-            for index, event in enumerate(events):
-                if self._folds_topic(event.topic):
-                    state, more = self._folder.handle(state, _provisional(event), SAME_APPEND - index)
-                    decided += more.events
-                    bodies += more.bodies
-        except Exception as problem:  # noqa: BLE001 - the events go alone, and the brain fails on them where that parks their key
-            _log.warning("brain.not_ahead", brain=self.brain.name, key=session.key, error=str(problem))
-            return None
-        return Ahead(
-            events=tuple(decided),
-            bodies=tuple(bodies),
-            inputs=len(events),
-            owner=partition.owner,
-            quiet={session.key: session.seen},
-            state=state,
-        )
-
-    def settle_ahead(self, correlation_id: str) -> None:
+    def settle_ahead(self, correlation_id: str, ahead: Ahead[State]) -> None:
         """The append that carried decisions ahead has its verdict: refused ones are forgotten."""
         session = self._sessions.get(correlation_id)
-        if session is not None:
+        if session is not None and session.ahead is ahead:
             session.ahead = None
 
     def _adopt(self, rows: Sequence[StoredEvent]) -> None:
@@ -325,12 +307,12 @@ class BrainHost(Generic[State]):
         for row in rows:
             session = self._sessions.get(row.correlation_id)
             ahead = None if session is None else session.ahead
-            if session is None or ahead is None or row.event_id != ahead.events[0].event_id:
+            if session is None or ahead is None or not ahead.events or row.event_id != ahead.events[0].event_id:
                 continue
             session.ahead = None
             # The tail may have been quicker, and these very events, and more, were handled in the ordinary way.
             if session.handled < row.position:
-                session.state, session.handled = ahead.state, row.position + ahead.inputs - 1
+                session.state, session.handled = ahead.state, row.position + ahead.handled - 1
                 # The append proved that nothing of the key lies between what was seen and itself.
                 session.seen = max(session.seen, row.position + len(ahead.events) - 1)
 
@@ -395,26 +377,3 @@ async def discarded(bus: Bus, group: str) -> set[int]:
         if isinstance(event, EventDiscarded) and event.group == group:
             found.add(event.position)
     return found
-
-
-def _provisional(event: NewEvent) -> Record:
-    """A new event as a record without coordinates, which no brain sees anyway."""
-    return Record(
-        position=0,
-        event_id=event.event_id,
-        stream=event.stream,
-        version=0,
-        topic=event.topic,
-        correlation_id=event.correlation_id,
-        causation_id=event.causation_id,
-        cause_position=None,
-        decided_by=None,
-        source=event.source,
-        schema_version=event.schema_version,
-        payload=event.payload,
-        metadata=event.metadata,
-        digest=event.digest,
-        append_first=0,
-        occurred_at=event.occurred_at or 0,
-        recorded_at=0,
-    )

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from hive_bus.brain import Brain, Input, State
 from hive_bus.codec import decode
@@ -24,6 +24,9 @@ from hive_bus.ids import derived_event_id
 from hive_bus.topics import matches
 from hive_core_db.records import NewEvent, StoredEvent
 from hive_core_db.store import EventLog
+
+if TYPE_CHECKING:
+    from hive_bus.ahead import Ahead
 
 PAGE = 1000
 SAME_APPEND = -1
@@ -80,22 +83,7 @@ class Session(Generic[State]):
     seen: int = 0
     waiting: int = 0
     parked: bool = False
-    ahead: Ahead | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What an append to come leads to: decisions on its own events, kept only if it holds.
-
-    ``owner`` and ``quiet`` are conditions of that append; ``inputs`` counts its events before the decisions.
-    """
-
-    events: tuple[NewEvent, ...]
-    bodies: tuple[Event, ...]
-    inputs: int
-    owner: tuple[str, int, str, int]
-    quiet: dict[str, int]
-    state: Any
+    ahead: Ahead[State] | None = None
 
 
 @dataclass(frozen=True, slots=True)
