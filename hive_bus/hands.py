@@ -410,7 +410,10 @@ class HandRunner:
         """Stop what somebody asked to end."""
         if not self._running:
             return
-        for work_id in await self.bus.store.work.cancelled(lease.lease_id):
+        asked = await self.bus.store.work.cancelled(lease.lease_id)
+        # A task that has not begun would end without a word: everything that was started has its first step.
+        await asyncio.sleep(0)
+        for work_id in asked:
             task = self._running.get(work_id)
             if task is not None and work_id not in self._cancelled and work_id not in self._ending:
                 self._cancelled[work_id] = "cancelled on request"

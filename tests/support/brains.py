@@ -118,6 +118,7 @@ class Bench:
     bus: Bus
     tasks: asyncio.TaskGroup
     services: list[asyncio.Task[None]] = field(default_factory=list)
+    hosts: dict[str, BrainHost[Any]] = field(default_factory=dict)
 
     def serve(self, *services: Any) -> None:
         """Run hosts, hands or clocks until the bench is left."""
@@ -169,14 +170,16 @@ async def bench(
     hands: Sequence[Hand] = (),
     brains: Sequence[Brain[Any]] = (),
     clock: bool = True,
+    share: bool = True,
 ) -> AsyncIterator[Bench]:
-    """Serve brains, hands and a clock on one bus until the context ends."""
+    """Serve brains, hands and a clock on one bus until the context ends; ``share`` lets results carry decisions."""
     bus = await simulated_bus(loop, path)
     try:
         async with asyncio.timeout(10_000), asyncio.TaskGroup() as tasks:
             one = Bench(loop, bus, tasks)
             hosts = {brain.name: BrainHost(bus, brain, partitions=2) for brain in brains or (LabBrain(),)}
-            runner = HandRunner(bus, hands, hosts=hosts)
+            one.hosts = hosts
+            runner = HandRunner(bus, hands, hosts=hosts if share else {})
             one.serve(*hosts.values(), runner)
             if clock:
                 one.serve(Clock(bus, on_ready=runner.wake))
