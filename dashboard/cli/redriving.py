@@ -9,8 +9,10 @@ from typing import cast
 
 from agents.colony import brains
 from dashboard.cli.shell import Shell
+from hive_bus import Bus
+from hive_bus.dispatch import partition_of
 from hive_bus.replay import Difference, keys_of_run, redrive
-from hive_core_db.records import StoredEvent
+from hive_core_db.records import Partition, StoredEvent
 from hive_core_db.store import EventLog
 from hive_errors import FileUnusable
 
@@ -23,11 +25,11 @@ async def differences_of_runs(shell: Shell, run: str | None) -> AsyncIterator[tu
     async with shell.bus() as bus:
         if run is not None:
             run_id = await bus.resolve(run)
-            async for difference in _of_run(bus.store.log, run_id):
+            async for difference in _of_run(bus.store.log, run_id, _Checkpoints(bus)):
                 yield run_id, difference
             return
         async for record in bus.read(*_STARTS):
-            async for difference in _of_run(bus.store.log, record.correlation_id):
+            async for difference in _of_run(bus.store.log, record.correlation_id, _Checkpoints(bus)):
                 yield record.correlation_id, difference
 
 
@@ -36,14 +38,30 @@ async def differences_of_file(path: Path) -> AsyncIterator[tuple[str, Difference
     log = ListedLog(read_history(path))
     for run_id in log.runs():
         # Nothing but these reads is asked of it: redrive changes nothing and follows nothing.
-        async for difference in _of_run(cast(EventLog, log), run_id):
+        async for difference in _of_run(cast(EventLog, log), run_id, None):
             yield run_id, difference
 
 
-async def _of_run(log: EventLog, run_id: str) -> AsyncIterator[Difference]:
-    upto = await log.last_of_correlation(run_id)
+class _Checkpoints:
+    """How far brains have come: what nobody has handled yet has no decision to compare with."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._partitions: dict[str, list[Partition]] = {}
+
+    async def of(self, brain: str, key: str) -> int:
+        """The checkpoint of the partition that a key belongs to, 0 where the brain never ran."""
+        if brain not in self._partitions:
+            self._partitions[brain] = await self._bus.store.checkpoints.partitions(f"brain/{brain}")
+        rows = self._partitions[brain]
+        return rows[partition_of(key, len(rows))].position if rows else 0
+
+
+async def _of_run(log: EventLog, run_id: str, checkpoints: _Checkpoints | None) -> AsyncIterator[Difference]:
+    last = await log.last_of_correlation(run_id)
     for brain in brains():
         for key in await keys_of_run(log, brain, run_id):
+            upto = last if checkpoints is None else await checkpoints.of(brain.name, key)
             async for difference in redrive(log, brain, key, upto=upto):
                 yield difference
 

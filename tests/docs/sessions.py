@@ -21,11 +21,13 @@ _ALIKE = (
     (re.compile(r"\b\d\d:\d\d:\d\d\.\d{3}\b"), "TIME"),
     (re.compile(r"\b\d+(?:\.\d+)? (?:ms|s|min \d\d s)(?=\W|$)"), "SECONDS"),
     (re.compile(r"SECONDS(?:[ \t]+SECONDS)+"), "SECONDS"),
-    (re.compile(r"\b[0-9a-hjkmnp-tv-z]{10}\b(?<![a-z]{10})"), "RUN"),
+    (re.compile(r"\b[0-9a-hjkmnp-tv-z]{10}\b"), "RUN"),
     (re.compile(r"\bapproved by \S+"), "approved by SOMEBODY"),
     (re.compile(r"\b(?:Linux|Darwin)\b"), "SYSTEM"),
     (re.compile(r"[░▒█]+[░▒█ ]*"), "BAR "),
     (re.compile(r"[ \t]+"), " "),
+    (re.compile(r"^ ?\d+(?= TIME)", re.MULTILINE), "POSITION"),
+    (re.compile(r'(?<="position": )\d+|(?<=order\.placed )\d+'), "POSITION"),
 )
 
 
