@@ -13,10 +13,10 @@ SOAK_SECONDS ?= 300
 # What `make test` and `make soak` hand on to pytest: `make test ARGS="-k lease -x"`.
 ARGS ?=
 
-.PHONY: help setup demo check lint format test bench soak
+.PHONY: help setup demo check lint format test bench bench-peers soak
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything the tests need (done by itself when needed)
 
@@ -37,6 +37,11 @@ test: $(STAMP) ## all tests, with branch coverage of at least 90 %, child proces
 
 bench: $(STAMP) ## the benchmarks, as JSON lines
 	@$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP) ## the hive beside dbos, in an environment of its own
+	@test -x .venv-peers/bin/python || "$(PYTHON)" -m venv .venv-peers
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-peers/bin/python -m pip install -qq 'dbos>=3.4'
+	@$(BIN)/python -m benchmarks.peers
 
 soak: $(STAMP) ## the fault suites for SOAK_SECONDS each (300 by default)
 	@HIVE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest $(ARGS) tests/integration tests/simulation

@@ -1,0 +1,1 @@
+"""The hive beside its peers, run on demand: see ``__main__``."""
