@@ -55,6 +55,11 @@ FREE: Final = Cost()
 """Nothing was called."""
 
 
+def cost_of_failure(data: dict[str, Any]) -> Cost:
+    """What an attempt cost that gave no answer, from the body of ``model.attempt_failed`` or ``model.failed``: dollars alone."""
+    return Cost(dollars=Decimal(data.get("cost") or 0))
+
+
 def cost_of(data: dict[str, Any]) -> Cost:
     """The cost of one ``model.responded``, from its body as stored."""
     price = data.get("cost")

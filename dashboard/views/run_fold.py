@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from dashboard.views.cost import cost_of
+from dashboard.views.cost import Cost, cost_of, cost_of_failure
 from dashboard.views.open_span import first_line
 from dashboard.views.run import Question, RunView, TaskView
 from hive_bus import Record
@@ -160,10 +160,15 @@ class RunFold:
             self._task(data, activity=f"{role}, turn {data.get('turn')}")
 
     def _responded(self, record: Record, data: dict[str, Any]) -> None:
+        self._paid(record, cost_of(data))
+
+    def _model_failed(self, record: Record, data: dict[str, Any]) -> None:
+        self._paid(record, cost_of_failure(data))
+
+    def _paid(self, record: Record, cost: Cost) -> None:
         assert self.run is not None
-        cost = cost_of(data)
         self._change(cost=self.run.cost + cost)
-        task = self._tasks.get(self._conversations.pop(record.causation_id or "", ""))
+        task = self._tasks.get(self._conversations.get(record.causation_id or "", ""))
         if task is not None:
             self._tasks[task.id] = replace(task, cost=task.cost + cost)
 
@@ -222,6 +227,8 @@ _FOLDS: Final[dict[str, Callable[[RunFold, Record, dict[str, Any]], None]]] = {
     "task.review_completed": RunFold._reviewed,
     "model.requested": RunFold._model_requested,
     "model.responded": RunFold._responded,
+    "model.attempt_failed": RunFold._model_failed,
+    "model.failed": RunFold._model_failed,
     "tool.requested": RunFold._tool_requested,
     "approval.requested": RunFold._asked,
     "approval.granted": RunFold._answered,
