@@ -53,10 +53,22 @@ def encode(event: Event) -> bytes:
     return payload
 
 
+def not_an_event(value: object) -> PayloadRefused:
+    """The error for whatever is published and is no event: a dict, a class, a record."""
+    kind = f"the class {value.__name__} itself" if isinstance(value, type) else f"a {type(value).__name__}"
+    reason = f"it is {kind}; publish an instance of a class X(Event, topic='family.word')"
+    return PayloadRefused(
+        topic=str(getattr(value, "TOPIC", "")) or "?", field="(body)", value=ascii(value)[:80], reason=reason
+    )
+
+
 def encode_metadata(topic: str, metadata: Mapping[str, Any]) -> str:
     """Metadata as JSON text, at most 8 KiB, under the same refusals as a body."""
     _refuse(topic, metadata, root="metadata")
-    text = to_json(dict(metadata))
+    try:
+        text = to_json(dict(metadata))
+    except ValueError as problem:
+        raise PayloadRefused(topic=topic, field="metadata", value="?", reason=str(problem)) from problem
     if len(text) > METADATA_LIMIT:
         raise MetadataTooLarge(topic=topic, size=len(text), limit=METADATA_LIMIT)
     return text.decode()

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hive_bus.codec import digest, encode, encode_metadata
+from hive_bus.codec import digest, encode, encode_metadata, not_an_event
 from hive_bus.effects import CancelRequested, Intent
 from hive_bus.event import Draft, Event
 from hive_bus.ids import derived_event_id
@@ -43,7 +43,12 @@ def encode_event(
     Raises :class:`PayloadRefused`, :class:`MetadataTooLarge`, or :class:`InvalidTopic` for a class without a topic.
     """
     event = item.event if isinstance(item, Draft) else item
-    topic = event.TOPIC
+    try:
+        topic = event.TOPIC
+    except AttributeError:
+        raise not_an_event(event) from None
+    if isinstance(event, type):
+        raise not_an_event(event)
     if not topic:
         raise InvalidTopic(topic="", reason=f"{type(event).__name__} has none: class X(Event, topic='family.word')")
     payload = encode(event)

@@ -36,7 +36,8 @@ def check_pattern(pattern: str) -> str:
         last = index == len(parts) - 1
         if part == "*" or (part == ">" and last) or re.fullmatch(r"[a-z0-9_]+", part):
             continue
-        raise InvalidTopic(topic=pattern, reason=f"part {index + 1} is {part!r}; '>' may only be the last part")
+        allowed = "'>' may only be the last part" if part == ">" else "a part is a-z, 0-9 and _, or '*', or a last '>'"
+        raise InvalidTopic(topic=pattern, reason=f"part {index + 1} is {part!r}; {allowed}")
     return pattern
 
 

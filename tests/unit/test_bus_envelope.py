@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hive_bus import events
@@ -11,6 +13,7 @@ from hive_bus.envelope import encode_event, intent_work, is_users, work_changes
 from hive_bus.event import Draft, Event
 from hive_bus.guards import guard_of
 from hive_core_db.records import NewEvent, WorkCancel, WorkInsert
+from hive_errors import PayloadRefused
 
 
 class Fetch(Intent, topic="envelope_test.fetch_requested", results=("envelope_test.fetched",)):
@@ -38,6 +41,13 @@ class FetchCancelRequested(CancelRequested, topic="envelope_test.cancel_requeste
 
 class Fact(Event, topic="envelope_test.fact"):
     number: int = 1
+
+
+@pytest.mark.parametrize(("thing", "said"), [({"number": 3}, "it is a dict"), (Fact, "the class Fact itself")])
+def test_what_is_no_event_is_refused(thing: Any, said: str) -> None:
+    """A dict or a class in the place of an event says so, and what to publish instead."""
+    with pytest.raises(PayloadRefused, match=said):
+        encode_event(thing, stream="s", correlation_id="c", event_id="e", source="me")
 
 
 def test_an_envelope_holds_the_exact_payload_and_its_digest() -> None:

@@ -122,6 +122,8 @@ def test_metadata_is_small_and_under_the_same_refusals() -> None:
     with pytest.raises(PayloadRefused) as refused:
         encode_metadata("a.b", {"k": float("nan")})
     assert refused.value.field == "metadata.k"
+    with pytest.raises(PayloadRefused, match="metadata"):
+        encode_metadata("a.b", {"k": object()})
 
 
 def test_an_unknown_topic_is_a_raw_event() -> None:

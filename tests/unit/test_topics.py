@@ -90,6 +90,15 @@ def test_a_malformed_pattern_is_refused(pattern: str) -> None:
         check_pattern(pattern)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("a.>.b", "'>' may only be the last part"), ("Foo Bar", "a part is a-z")]
+)
+def test_a_refusal_says_what_is_wrong(pattern: str, said: str) -> None:
+    """The reason is about the part that is wrong."""
+    with pytest.raises(InvalidTopic, match=said):
+        check_pattern(pattern)
+
+
 def test_patterns_expand_to_the_topics_there_are() -> None:
     """Each topic once, sorted, whichever patterns mean it."""
     topics = ["task.ready", "task.failed", "order.placed"]
