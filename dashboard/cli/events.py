@@ -196,7 +196,10 @@ def _event(topic: str, body: str, *, module: str | None, raw: bool) -> Event:
             return _class_of(topic, Fact)(**data)
         close = difflib.get_close_matches(topic, registered_topics(), n=1)
         raise UnregisteredTopic(
-            topic=topic, suggestion=f"; did you mean {close[0]!r}?" if close else "; --raw publishes it all the same"
+            topic=topic,
+            suggestion=f"; did you mean {close[0]!r}?"
+            if close
+            else "; --module imports the module that has it, --raw publishes without",
         )
     try:
         return decode(topic, known.VERSION, json.dumps(data))
