@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import datetime
 import functools
+import gc
 import json
 import random
 import sys
@@ -62,11 +63,16 @@ def pure(brain: str = "?") -> Iterator[None]:
         if name and not _importing(frame):
             raise ImpureBrain(brain=brain, function=name)
 
+    # The collector's callbacks are somebody else's code: they wait until the brain is done.
+    collects = gc.isenabled()
+    gc.disable()
     sys.setprofile(look)
     try:
         yield
     finally:
         sys.setprofile(before)
+        if collects:
+            gc.enable()
 
 
 def guarded(brain: Brain[State]) -> Brain[State]:
