@@ -15,7 +15,8 @@ from hive_errors import TimedOut
 
 Status = Literal["completed", "failed", "cancelled"]
 ENDS = {"workflow.completed": "completed", "workflow.failed": "failed", "workflow.cancelled": "cancelled"}
-REOPENS = "workflow.resumed"
+REOPENS = frozenset({"workflow.resumed", "task.retry_requested"})
+"""A person's retry takes an ended run up again: whoever waits for its end waits on."""
 PAGE = 1000
 
 
@@ -48,7 +49,7 @@ class Run:
         head = await self.bus.tail.refresh()
         async for record in self.recorded(after):
             after = record.position
-            ended = record.topic in ENDS or (ended and record.topic != REOPENS)
+            ended = record.topic in ENDS or (ended and record.topic not in REOPENS)
             yield record
         head = max(head, after)
         while not ended:
@@ -57,7 +58,7 @@ class Run:
             for row in rows:
                 if row.correlation_id == self.id and row.position > after:
                     after = row.position
-                    ended = row.topic in ENDS or (ended and row.topic != REOPENS)
+                    ended = row.topic in ENDS or (ended and row.topic not in REOPENS)
                     yield Record._make(row)
 
     async def recorded(self, after: int = 0) -> AsyncIterator[Record]:
@@ -87,7 +88,7 @@ class Run:
         async for record in self.recorded():
             if record.topic in ENDS:
                 end = record
-            elif record.topic == REOPENS:
+            elif record.topic in REOPENS:
                 end = None
         return end
 
