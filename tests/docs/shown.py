@@ -2,8 +2,8 @@
 
 A block that follows ``<!-- file: PATH -->`` is that file. A ``text`` block right behind a
 program is its output. A ``console`` block is a session: lines with ``$ `` are commands, the
-rest is what they print, on a pipe; ``...`` leaves lines out; a command that ends in ``&``
-serves the rest of the session.
+rest is what they print, on a pipe, with ``[exit 3]`` for a code that is not 0; ``...`` leaves
+lines out; a command that ends in ``&`` serves the rest of the session.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def steady(text: str) -> list[str]:
     """The lines of a text without what differs from run to run, sorted: steps side by side take turns."""
     lines = []
     for line in text.splitlines():
-        for pattern, word in _VARIES:
+        for pattern, word in () if line.startswith("[exit") else _VARIES:
             line = re.sub(pattern, word, line)  # noqa: PLW2901 - one substitution after the other
         if line.strip():
             lines.append(line.strip())
@@ -138,4 +138,4 @@ async def _start(command: str, directory: Path) -> asyncio.subprocess.Process:
 async def _output(command: str, directory: Path) -> str:
     process = await _start(command, directory)
     output, _ = await process.communicate()
-    return output.decode()
+    return output.decode() + (f"[exit {process.returncode}]\n" if process.returncode else "")

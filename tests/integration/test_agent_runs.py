@@ -217,11 +217,11 @@ from hive_bus.agent import load
 
 async def main():
     async with open_bus({hive_url!r}) as bus:
-        await load("examples.agents.shop:shop").run(bus)
+        await load("examples.shop:shop").run(bus)
 
 asyncio.run(main())
 """
-    from examples.agents.shop import OrderPlaced
+    from examples.shop import OrderPlaced
 
     processes = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT) for _ in range(2)]
     try:

@@ -1,4 +1,4 @@
-"""A subscriber agent that also takes tasks:  hive agent examples.agents.shop:shop
+"""A subscriber agent that also takes tasks:  hive agent examples.shop:shop
 
 Run as many processes of it as you like: they share the orders and the tasks. Orders of
 one customer (their stream) are handled in order, each invoice is written exactly once.
