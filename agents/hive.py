@@ -28,6 +28,8 @@ from agents.workspace import Workspace
 from hive_bus import Brain, Bus, Draft, Event, Hand, Record, open_bus
 from hive_bus.envelope import encode_event
 from hive_bus.events import (
+    AgentRegistered,
+    AlertRaised,
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
@@ -168,7 +170,10 @@ class Hive:
             approve=approve,
             review=review,
         )
-        return await self._request(run_id, body, metadata, if_exists)
+        run = await self._request(run_id, body, metadata, if_exists)
+        if workflow is not None:
+            await self._warn_of_capabilities(run, workflow)
+        return run
 
     async def check_model(self, name: str) -> None:
         """Open a model and close it: a wrong name, a missing key or a bad script shows before a run asks for it.
@@ -276,6 +281,28 @@ class Hive:
         if isinstance(verdict, Conflict):
             return self._existing(run_id, if_exists)
         return Run(self.bus, run_id)
+
+    async def _warn_of_capabilities(self, run: Run, workflow: Workflow) -> None:
+        """Say in the run that a step will wait for an agent that nobody has seen: it may come yet, or be misspelt."""
+        wanted = {step.capability: step.id for step in workflow.steps if step.capability and step.prompt is None}
+        if not wanted:
+            return
+        for hand in self._hands:
+            for queue in hand.queues:
+                wanted.pop(queue.removeprefix("task:"), None)
+        async for record in self.bus.read(AgentRegistered.TOPIC):
+            for capability in record.data.get("capabilities", ()):
+                wanted.pop(capability, None)
+        for capability, step in wanted.items():
+            message = f"step {step!r} waits for an agent with capability {capability!r}, and none was ever seen here"
+            new = encode_event(
+                AlertRaised(name="capability", message=f"{message}: `hive agent MODULE:NAME`"),
+                stream=f"{run.id}/run",
+                correlation_id=run.id,
+                source=self.bus.source,
+                event_id=self.bus.ids.event_id(self.bus.now()),
+            )
+            await self.bus.submit(AppendRequest(epoch=self.bus.writer.epoch, events=(new,)))
 
     def _existing(self, run_id: str, if_exists: Exists) -> Run:
         if if_exists == "return":

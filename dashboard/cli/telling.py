@@ -110,6 +110,10 @@ def _run_word(record: Record, data: Body, _: RunView) -> Told:
     return f"{words[_word(record)]}{_because(data)}", "yellow"
 
 
+def _alert(_: Record, data: Body, __: RunView) -> Told:
+    return first_line(data.get("message")), "bold yellow"
+
+
 _TELLS: Final[dict[str, Callable[[Record, Body, RunView], Told | None]]] = {
     "workflow.requested": _requested,
     "workflow.plan_rejected": _refused,
@@ -132,4 +136,5 @@ _TELLS: Final[dict[str, Callable[[Record, Body, RunView], Told | None]]] = {
     "approval.granted": _answered,
     "approval.denied": _answered,
     "approval.expired": _answered,
+    "system.alert_raised": _alert,
 }

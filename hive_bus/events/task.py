@@ -11,6 +11,8 @@ from hive_bus.event import Event
 from hive_bus.events.base import Fact
 
 Outcome = Literal["completed", "failed", "cancelled", "unknown"]
+ENDING_SECONDS = 15.0
+"""What the hive's own hand has to end a command whose time is over, before the clock takes its process for stuck."""
 
 
 class TaskCreated(Fact, topic="task.created"):
@@ -58,12 +60,14 @@ class TaskReady(Intent, topic="task.ready", results=("task.returned",)):
         """Labels: ``task`` and the capability; a drone's task waits for no hand."""
         if self.kind == "prompt":
             return None
+        # A command that is slow to die has failed, once: the clock must not take it for lost and run it again.
+        keeps_time = self.kind == "run" and not self.capability and self.timeout is not None
         return WorkPolicy(
             labels=(f"task:{self.capability or self.kind}",),
             priority=self.priority,
             effect=self.effect,
             delay=self.delay,
-            running_timeout=self.timeout,
+            running_timeout=(self.timeout or 0.0) + ENDING_SECONDS if keeps_time else self.timeout,
             preferred=self.preferred,
             hold_out=self.hold_out,
         )
