@@ -28,14 +28,5 @@ class Turn:
         """Decide an event, in a stream within the run."""
         self.events.append(event if stream == "run" else Draft(event=event, stream=stream))
         # The id is the host's to give. Nothing in this turn refers to it, but open intents need different ones.
-        record = Input(
-            event=event,
-            event_id=f"?{len(self.events)}",
-            topic=event.TOPIC,
-            stream=stream,
-            correlation_id=self.run.id,
-            causation_id=None,
-            source="queen",
-            occurred_at=0,
-        )
+        record = Input(event, f"?{len(self.events)}", event.TOPIC, stream, self.run.id, None, "queen", 0)
         self.run = fold(self.run, record)

@@ -83,6 +83,7 @@ class Reviewer(Brain[Reviewing]):
     opens: ClassVar[str] = "workflow.requested"
     modules: ClassVar[tuple[str, ...]] = ("agents.conversation", "agents.plan", "agents.prompts")
     folds: ClassVar[tuple[str, ...]] = (
+        "workflow.requested",  # says nothing to it, but opens the key: at the run's end there is no history to read
         "task.review_requested",
         "task.review_completed",
         "workflow.cancel_requested",

@@ -81,7 +81,7 @@ else:
     def changed(value, /, **changes):
         """``dataclasses.replace`` for values without slots: it copies one table, and takes a twentieth of the time."""
         new = object.__new__(type(value))
-        new.__dict__.update(value.__dict__, **changes)
+        object.__setattr__(new, "__dict__", value.__dict__ | changes)
         return new
 
 

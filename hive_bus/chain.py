@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from hive_bus.consumer import Owned
@@ -132,7 +132,7 @@ class Chain:
             self._next()
         elif isinstance(verdict, AlreadyThere):
             # An earlier delivery's events; what else the request wanted was not applied with them.
-            self._submit(replace(request, events=(), work=(), expected={}))
+            self._submit(request._replace(events=(), work=(), expected={}))
         elif isinstance(verdict, FencedOff):
             self._fail(Fenced(what=verdict.what, held=verdict.held, actual=verdict.actual))
         elif len(self._sent) > 1:
@@ -187,7 +187,7 @@ def _merged(epoch: int, owned: Owned, links: Sequence[Link]) -> AppendRequest:
     for link in links:
         for change in link.work:
             if isinstance(change, WorkInsert):
-                work.append(replace(change, event_index=change.event_index + len(events)))
+                work.append(change._replace(event_index=change.event_index + len(events)))
             else:
                 work.append(change)
         events += link.events

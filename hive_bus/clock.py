@@ -74,7 +74,11 @@ class Clock:
 
     def _note(self, rows: Sequence[StoredEvent]) -> None:
         """Something was appended that falls due before the poll would see it."""
-        if not self._wake.is_set() and any(_soon(row) for row in rows):
+        if self._wake.is_set():
+            return
+        # What somebody acted upon in the very same commit waits for nothing.
+        done = {row.causation_id for row in rows}
+        if any(row.event_id not in done and _soon(row) for row in rows):
             self._wake.set()
 
     async def _rest(self, struck: Struck) -> None:

@@ -13,7 +13,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hive_bus.ahead import Ahead, provisional
 from hive_bus.bus import Bus
@@ -53,21 +53,16 @@ _CUT = (".attempt_failed", ".failed", ".cancelled")
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """An item this process holds: its intent, and the fence under which it may be ended."""
 
     work_id: str
     record: Record
     intent: Intent
+    policy: WorkPolicy
     hand: Hand
     fence: int
     attempt: int
-
-    @property
-    def policy(self) -> WorkPolicy:
-        """The intent's policy; whatever is in the queue has one."""
-        return self.intent.work() or WorkPolicy(labels=())
 
 
 class HandRunner:
@@ -187,7 +182,9 @@ class HandRunner:
             return None
         if not isinstance(intent, hand.intent):
             return None
-        return Claimed(item.work_id, record, intent, hand, item.fence + 1, item.attempt + 1)
+        # Whatever is in the queue has a policy.
+        policy = intent.work() or WorkPolicy(labels=())
+        return Claimed(item.work_id, record, intent, policy, hand, item.fence + 1, item.attempt + 1)
 
     async def _claim(self, wanted: Sequence[Claimed], lease: ProcessLease, group: asyncio.TaskGroup) -> None:
         """Claim them all in one commit; inline ones are done with it, the others start."""
@@ -226,7 +223,11 @@ class HandRunner:
     async def _whole(self, claimed: Claimed, lease: ProcessLease) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
         """All of an effect that takes no time: its claim, its start and its end."""
         started = self._event(claimed, claimed.intent.started(attempt=claimed.attempt, by=self.worker))
-        events, work = self._outcome(claimed, await self._perform(claimed))
+        try:
+            outcome = await claimed.hand.perform(claimed.intent, self._context(claimed))
+        except Exception as problem:  # noqa: BLE001 - as in `_perform`
+            outcome = self._raised(claimed, problem)
+        events, work = self._outcome(claimed, outcome)
         return [started, *events], (_claim(claimed, lease), *work)
 
     def _following(self, ahead: Ahead[Any]) -> Claimed | None:
@@ -238,7 +239,7 @@ class HandRunner:
             if policy is None or hand is None or policy.waits_for != "hand" or policy.delay or policy.preferred:
                 continue
             if isinstance(intent, hand.intent) and hand.inline(intent):
-                return Claimed(event.event_id, provisional(event), intent, hand, 1, 1)
+                return Claimed(event.event_id, provisional(event), intent, policy, hand, 1, 1)
         return None
 
     def _start(self, claimed: Claimed, group: asyncio.TaskGroup) -> None:
@@ -278,19 +279,11 @@ class HandRunner:
     async def _perform(self, claimed: Claimed) -> Event | Failure:
         """The hand's outcome; whatever it raises is a failure by the effect's class."""
         policy, hand, intent = claimed.policy, claimed.hand, claimed.intent
-        ctx = HandContext(
-            record=claimed.record,
-            attempt=claimed.attempt,
-            worker=self.worker,
-            bus=self.bus,
-            touch=lambda: self._touch(claimed),
-        )
-        # What can be asked is asked before it is tried again.
-        repeatable = policy.effect is not EffectClass.UNSAFE
-        kind = "error" if repeatable else "unknown"
+        ctx = self._context(claimed)
         limit = asyncio.timeout(None if hand.keeps_time else policy.running_timeout)
         try:
             async with limit:
+                # What can be asked is asked before it is tried again.
                 if claimed.attempt > 1 and policy.effect is EffectClass.RECONCILABLE:
                     known = await hand.reconcile(intent, ctx)
                     if known is not None:
@@ -298,10 +291,26 @@ class HandRunner:
                 return await hand.perform(intent, ctx)
         except Exception as problem:  # noqa: BLE001 - a hand's mistake is an outcome of its effect, the process stays up
             if isinstance(problem, TimeoutError) and limit.expired():
+                repeatable = policy.effect is not EffectClass.UNSAFE
                 reason = f"no result within {policy.running_timeout} s"
-                return Failure(reason=reason, kind="timeout" if repeatable else kind, retryable=repeatable)
-            _log.exception("hand.raised", topic=claimed.record.topic, error=str(problem))
-            return Failure(reason=f"{type(problem).__name__}: {problem}", kind=kind, retryable=repeatable)
+                return Failure(reason=reason, kind="timeout" if repeatable else "unknown", retryable=repeatable)
+            return self._raised(claimed, problem)
+
+    def _context(self, claimed: Claimed) -> HandContext:
+        return HandContext(
+            record=claimed.record,
+            attempt=claimed.attempt,
+            worker=self.worker,
+            bus=self.bus,
+            touch=lambda: self._touch(claimed),
+        )
+
+    def _raised(self, claimed: Claimed, problem: Exception) -> Failure:
+        """What a hand raised means: its effect class says whether it may be tried again."""
+        _log.exception("hand.raised", topic=claimed.record.topic, error=str(problem))
+        repeatable = claimed.policy.effect is not EffectClass.UNSAFE
+        kind = "error" if repeatable else "unknown"
+        return Failure(reason=f"{type(problem).__name__}: {problem}", kind=kind, retryable=repeatable)
 
     def _outcome(self, claimed: Claimed, outcome: Event | Failure) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
         """The events and queue changes of an outcome: a result, another attempt, or the end."""

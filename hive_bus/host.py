@@ -323,17 +323,19 @@ class BrainHost(Generic[State]):
         append ahead jump over it.
         """
         by_correlation = self.brain.keyed_by == "correlation"
+        sessions, folds = self._sessions, self._folds_topic
         for row in rows:
             key = row.correlation_id if by_correlation else row.stream
-            session = self._sessions.get(key)
-            if session is not None:
-                session.seen = max(session.seen, row.position)
-            if decided_by(self.brain, row) or not self._folds_topic(row.topic):
+            session = sessions.get(key)
+            position = row.position
+            if session is not None and position > session.seen:
+                session.seen = position
+            if not folds(row.topic) or decided_by(self.brain, row):
                 continue
-            if session is not None:
-                session.waiting = max(session.waiting, row.position)
-            else:
-                self._unmet[key] = row.position
+            if session is None:
+                self._unmet[key] = position
+            elif position > session.waiting:
+                session.waiting = position
         if len(self._unmet) > SESSIONS:
             self._unmet.clear()
             self._unmet_below = rows[-1].position

@@ -64,7 +64,8 @@ def decider(brain: Brain[Any]) -> str:
 
 def decided_by(brain: Brain[Any], event: StoredEvent) -> bool:
     """Whether the event is one of this brain's own decisions, of whatever version."""
-    return event.decided_by is not None and event.decided_by.partition("@")[0] == brain.name
+    decider = event.decided_by
+    return decider is not None and decider.startswith(brain.name + "@")
 
 
 @dataclass(slots=True)
@@ -122,12 +123,16 @@ class Folder(Generic[State]):
         """Decisions as they will be stored: ids derived from the cause, streams within the run, the cause's time."""
         events, bodies = [], []
         for ordinal, wish in enumerate(wishes):
-            draft = wish if isinstance(wish, Draft) else Draft(event=wish)
+            event, stream, causation_id, metadata = (
+                (wish.event, wish.stream, wish.causation_id, wish.metadata)
+                if isinstance(wish, Draft)
+                else (wish, None, None, None)
+            )
             new = encode_event(
-                draft.event,
-                stream=self._stream(draft.stream, cause),
+                event,
+                stream=self._stream(stream, cause),
                 correlation_id=cause.correlation_id,
-                causation_id=draft.causation_id or cause.event_id,
+                causation_id=causation_id or cause.event_id,
                 cause_position=cause_position,
                 decided_by=self.decider,
                 source=self.brain.name,
@@ -135,7 +140,7 @@ class Folder(Generic[State]):
                     cause.occurred_at, cause.correlation_id, self.brain.name, cause.stream, cause.event_id, ordinal
                 ),
                 occurred_at=cause.occurred_at,
-                metadata=draft.metadata,
+                metadata=metadata,
             )
             events.append(new)
             bodies.append(decode(new.topic, new.schema_version, new.payload))
@@ -171,16 +176,9 @@ def as_input(record: StoredEvent, body: Event) -> Input:
 
 
 def _input_of_new(new: NewEvent, body: Event) -> Input:
-    return Input(
-        event=body,
-        event_id=new.event_id,
-        topic=new.topic,
-        stream=new.stream.removeprefix(new.correlation_id + "/"),
-        correlation_id=new.correlation_id,
-        causation_id=new.causation_id,
-        source=new.source,
-        occurred_at=new.occurred_at or 0,
-    )
+    event_id, stream, topic, correlation, causation_id, _, _, source, _, _, _, _, occurred_at, _ = new
+    within = stream.removeprefix(correlation + "/")
+    return _new_input(Input, (body, event_id, topic, within, correlation, causation_id, source, occurred_at or 0))
 
 
 async def load(

@@ -8,8 +8,9 @@ microseconds. This module knows neither topics nor event classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from hive_errors.store import StoreError
 
@@ -62,8 +63,7 @@ class NewEvent(NamedTuple):
     fresh: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointMove:
+class CheckpointMove(NamedTuple):
     """Move a partition's checkpoint forward, as its owner: lease and fence must be the stored ones."""
 
     group: str
@@ -73,8 +73,7 @@ class CheckpointMove:
     fence: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkInsert:
+class WorkInsert(NamedTuple):
     """Put an effect into the work queue, with the intent that asks for it.
 
     ``event_index`` is the intent's index in the request's events; its event id is the work id.
@@ -97,8 +96,7 @@ class WorkInsert:
     hold_out: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkClaim:
+class WorkClaim(NamedTuple):
     """Take a ready item: it must still be ready, uncancelled and at ``fence``; its fence and attempt then grow by one."""
 
     work_id: str
@@ -106,8 +104,7 @@ class WorkClaim:
     lease_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkEnd:
+class WorkEnd(NamedTuple):
     """Close an item for good, if its fence is still ``fence``; None ends it whoever holds it (people)."""
 
     work_id: str
@@ -177,8 +174,10 @@ class ViewWrite:
     sort: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppendRequest:
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class AppendRequest(NamedTuple):
     """One atomic append: everything in it happens, or nothing does.
 
     ``expected`` maps streams to the version they must have (0: no event yet), also
@@ -192,8 +191,8 @@ class AppendRequest:
 
     epoch: int
     events: tuple[NewEvent, ...] = ()
-    expected: Mapping[str, int] = field(default_factory=dict)
-    quiet: Mapping[str, int] = field(default_factory=dict)
+    expected: Mapping[str, int] = _NONE
+    quiet: Mapping[str, int] = _NONE
     owner: tuple[str, int, str, int] | None = None
     checkpoints: tuple[CheckpointMove, ...] = ()
     work: tuple[WorkChange, ...] = ()
