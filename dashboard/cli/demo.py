@@ -36,7 +36,7 @@ async def demo(
         bool, typer.Option("--break", help="Plant another mistake, which the script does not mend: the run must fail.")
     ] = False,
 ) -> int:
-    """Watch a hive fix a small repository, in seconds and without a key.
+    """Watch a hive fix a small repository; it needs no key.
 
     It plans, works, reviews, reworks and merges; then its trace, cost and diff are shown. The model's words come from a script, so no key is needed; files are really edited, tests really run, and
     the reviewer really refuses once. Nothing outside ./.hive is touched.

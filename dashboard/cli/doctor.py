@@ -6,12 +6,9 @@ import importlib.util
 import os
 import platform
 import shutil
-import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -110,6 +107,8 @@ def _foreign() -> Iterator[Check]:
 
 
 def _programs() -> Iterator[Check]:
+    import subprocess
+
     git = shutil.which("git")
     if git is None:
         yield Check(
@@ -124,6 +123,8 @@ def _programs() -> Iterator[Check]:
 
 
 def _sqlite() -> Iterator[Check]:
+    import sqlite3
+
     version = sqlite3.sqlite_version
     mended = sqlite3.sqlite_version_info >= _RESET_MENDED
     note = "" if mended else "; before 3.51.3 a passive checkpoint can race a commit, so the hive never makes one"
@@ -184,6 +185,8 @@ def _model() -> Iterator[Check]:
 
 
 def _version_of(distribution: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from dashboard.cli.exits import INTERRUPTED
-from hive_bus.tasks import together
 
 Result = TypeVar("Result")
 
@@ -24,6 +22,10 @@ class Interrupted(Exception):
 
 async def interruptible(work: Coroutine[Any, Any, Result]) -> Result:
     """Run the work; SIGINT or SIGTERM cancels it, waits for its end and raises :class:`Interrupted`."""
+    import asyncio
+
+    from hive_bus.tasks import together
+
     got: list[int] = []
     loop = asyncio.get_running_loop()
     async with together() as group:
