@@ -10,6 +10,9 @@ from dashboard.views import RunView, Segment, Span, TraceView
 
 _WORTH_SHOWING: Final = 0.0005
 """Seconds below which a wait is not written down."""
+_NAME: Final = 26
+_NOTE: Final = 22
+"""The least columns for what a span is called, and for what is to say of it."""
 _GOOD: Final = frozenset({"completed", "approved", "granted", ""})
 _BAR: Final[dict[str, tuple[str, str]]] = {"queued": ("░", "dim"), "working": ("█", "cyan"), "person": ("▒", "yellow")}
 
@@ -33,7 +36,9 @@ def headline(trace: TraceView) -> list[Line]:
 
 def tree(trace: TraceView, *, width: int) -> list[Line]:
     """Spans as a tree, with the time that each waited and worked, and its cost; ``*`` marks the critical path."""
-    rows = [_row(span, branch) for span, branch in _branches(shown(trace.root.children), "")]
+    # Numbers take 33 columns, and a note that nobody can read is none.
+    room = max(width - 33 - _NOTE, _NAME)
+    rows = [_row(span, branch, room) for span, branch in _branches(shown(trace.root.children), "")]
     head = ("", "", "", "waited", "worked", "cost", "")
     lines = columns(rows, width=width, flexible=(6, 2), right=(3, 4, 5), head=head)
     return [*headline(trace), [], *lines, [], [("* the run's end had to wait for it", "dim")]]
@@ -51,11 +56,11 @@ def _branches(spans: Sequence[Span], before: str) -> Iterator[tuple[Span, str]]:
         yield from _branches(span.children, before + ("   " if last else "│  "))
 
 
-def _row(span: Span, branch: str) -> Sequence[Cell]:
+def _row(span: Span, branch: str, room: int) -> Sequence[Cell]:
     return (
         ("*", "bold yellow") if span.critical else "",
         sign(span.status),
-        (f"{branch}{label(span)}", "bold" if span.kind == "task" else ""),
+        (cut(f"{branch}{label(span)}", room), "bold" if span.kind == "task" else ""),
         _wait(span),
         duration(span.worked) if span.worked >= _WORTH_SHOWING else "",
         dollars(span.cost),
