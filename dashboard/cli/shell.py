@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dashboard.cli.text import Line, plain
@@ -86,7 +88,7 @@ class Shell:
     def command(self, *words: str) -> str:
         """A ``hive`` command that works when it is pasted here: with the database that was named on the command line."""
         given = ("--db", self.db) if self.db else ()
-        return " ".join(["hive", *(word if word == "@" else shlex.quote(word) for word in (*words, *given))])
+        return " ".join([_program(), *(word if word == "@" else shlex.quote(word) for word in (*words, *given))])
 
     @asynccontextmanager
     async def bus(self, *, make: bool = False) -> AsyncIterator[Bus]:
@@ -126,3 +128,13 @@ def _write(console: Console, line: Line | str, *, terminal: bool) -> None:
     from rich.text import Text
 
     console.print(Text.assemble(*((part, style) for part, style in line)))
+
+
+@cache
+def _program() -> str:
+    """How this program is called from here: by its name where the shell finds it, else by its path (`make demo`)."""
+    me, found = Path(sys.argv[0]), shutil.which("hive")
+    if me.name != "hive" or not me.is_file() or (found is not None and me.samefile(found)):
+        return "hive"
+    path, here = me.absolute(), Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

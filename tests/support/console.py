@@ -46,9 +46,10 @@ class Console:
 
     @property
     def environment(self) -> dict[str, str]:
-        """No colours, no settings of whoever runs the tests, and a time zone that is the same everywhere."""
+        """`hive` on the path, no colours, no settings of whoever runs the tests, and a time zone that is the same everywhere."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HIVE_", "ANTHROPIC_"))}
-        return kept | {"NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
+        path = f"{Path(HIVE).parent}{os.pathsep}{kept['PATH']}"
+        return kept | {"PATH": path, "NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
 
     def __call__(self, *words: str, given: str = "", env: Mapping[str, str] | None = None) -> Done:
         """Run a command on pipes and wait for its end."""
