@@ -13,11 +13,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from hive_bus.ahead import Ahead, provisional
+from hive_bus.attempt import Claimed, backoff, perform, raised
 from hive_bus.bus import Bus
-from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
+from hive_bus.effects import Failure, WorkPolicy
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.hand import Hand, HandContext
@@ -44,25 +45,12 @@ from hive_errors import HiveError
 
 POLL = 1.0
 PULL = 200
-LONGEST_BACKOFF = 300.0
 REMEMBERED = 10_000
 CHAIN = 64
 """An append that does one thing after the other ends at so many events: others wait for the loop meanwhile."""
 _CUT = (".attempt_failed", ".failed", ".cancelled")
 
 _log = get_logger(__name__)
-
-
-class Claimed(NamedTuple):
-    """An item this process holds: its intent, and the fence under which it may be ended."""
-
-    work_id: str
-    record: Record
-    intent: Intent
-    policy: WorkPolicy
-    hand: Hand
-    fence: int
-    attempt: int
 
 
 class HandRunner:
@@ -226,7 +214,7 @@ class HandRunner:
         try:
             outcome = await claimed.hand.perform(claimed.intent, self._context(claimed))
         except Exception as problem:  # noqa: BLE001 - as in `_perform`
-            outcome = self._raised(claimed, problem)
+            outcome = raised(claimed, problem)
         events, work = self._outcome(claimed, outcome)
         return [started, *events], (_claim(claimed, lease), *work)
 
@@ -277,24 +265,7 @@ class HandRunner:
             await self._end(claimed, outcome, events, work)
 
     async def _perform(self, claimed: Claimed) -> Event | Failure:
-        """The hand's outcome; whatever it raises is a failure by the effect's class."""
-        policy, hand, intent = claimed.policy, claimed.hand, claimed.intent
-        ctx = self._context(claimed)
-        limit = asyncio.timeout(None if hand.keeps_time else policy.running_timeout)
-        try:
-            async with limit:
-                # What can be asked is asked before it is tried again.
-                if claimed.attempt > 1 and policy.effect is EffectClass.RECONCILABLE:
-                    known = await hand.reconcile(intent, ctx)
-                    if known is not None:
-                        return known
-                return await hand.perform(intent, ctx)
-        except Exception as problem:  # noqa: BLE001 - a hand's mistake is an outcome of its effect, the process stays up
-            if isinstance(problem, TimeoutError) and limit.expired():
-                repeatable = policy.effect is not EffectClass.UNSAFE
-                reason = f"no result within {policy.running_timeout} s"
-                return Failure(reason=reason, kind="timeout" if repeatable else "unknown", retryable=repeatable)
-            return self._raised(claimed, problem)
+        return await perform(claimed, self._context(claimed))
 
     def _context(self, claimed: Claimed) -> HandContext:
         return HandContext(
@@ -305,13 +276,6 @@ class HandRunner:
             touch=lambda: self._touch(claimed),
         )
 
-    def _raised(self, claimed: Claimed, problem: Exception) -> Failure:
-        """What a hand raised means: its effect class says whether it may be tried again."""
-        _log.exception("hand.raised", topic=claimed.record.topic, error=str(problem))
-        repeatable = claimed.policy.effect is not EffectClass.UNSAFE
-        kind = "error" if repeatable else "unknown"
-        return Failure(reason=f"{type(problem).__name__}: {problem}", kind=kind, retryable=repeatable)
-
     def _outcome(self, claimed: Claimed, outcome: Event | Failure) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
         """The events and queue changes of an outcome: a result, another attempt, or the end."""
         work_id, fence = claimed.work_id, claimed.fence
@@ -319,17 +283,11 @@ class HandRunner:
         if not isinstance(outcome, Failure):
             return [self._event(claimed, outcome)], end
         if outcome.retryable and claimed.attempt < claimed.policy.max_attempts:
-            wait = self._backoff(claimed, outcome)
+            wait = backoff(claimed, outcome, self.bus.ids.jitter())
             event = claimed.intent.attempt_failed(outcome, attempt=claimed.attempt, retry_in=round(wait, 3))
             retry = WorkRetry(work_id=work_id, fence=fence, delay=round(wait * 1_000_000))
             return [self._event(claimed, event)], (retry,)
         return [self._event(claimed, claimed.intent.failed(outcome, attempts=claimed.attempt))], end
-
-    def _backoff(self, claimed: Claimed, failure: Failure) -> float:
-        if failure.retry_after is not None:
-            return failure.retry_after
-        wait = min(claimed.policy.backoff * 2.0 ** (claimed.attempt - 1), LONGEST_BACKOFF)
-        return wait * (0.75 + 0.25 * self.bus.ids.jitter())
 
     async def _end(
         self,

@@ -56,7 +56,7 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
     Signal(
         "brain.not_ahead",
         "a brain's code failed on a result that was to share an append; the result goes alone, and the key is parked on it",
-        (("brain", "name"), ("key", ""), ("error", "")),
+        (("correlation_id", ""), ("error", "")),
     ),
     Signal(
         "brain.parked",

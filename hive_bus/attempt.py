@@ -1,0 +1,68 @@
+"""One attempt of an effect: what was claimed, and what comes of letting a hand perform it.
+
+Whatever a hand does is an outcome here: a result, or a failure by the effect's class.
+It knows hands and policies, and neither queue nor log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
+from hive_bus.event import Event
+from hive_bus.hand import Hand, HandContext
+from hive_bus.record import Record
+from hive_bus.telemetry import get_logger
+
+LONGEST_BACKOFF = 300.0
+
+_log = get_logger(__name__)
+
+
+class Claimed(NamedTuple):
+    """An item this process holds: its intent, and the fence under which it may be ended."""
+
+    work_id: str
+    record: Record
+    intent: Intent
+    policy: WorkPolicy
+    hand: Hand
+    fence: int
+    attempt: int
+
+
+async def perform(claimed: Claimed, ctx: HandContext) -> Event | Failure:
+    """The hand's outcome; whatever it raises is a failure by the effect's class."""
+    policy, hand, intent = claimed.policy, claimed.hand, claimed.intent
+    limit = asyncio.timeout(None if hand.keeps_time else policy.running_timeout)
+    try:
+        async with limit:
+            # What can be asked is asked before it is tried again.
+            if claimed.attempt > 1 and policy.effect is EffectClass.RECONCILABLE:
+                known = await hand.reconcile(intent, ctx)
+                if known is not None:
+                    return known
+            return await hand.perform(intent, ctx)
+    except Exception as problem:  # noqa: BLE001 - a hand's mistake is an outcome of its effect, the process stays up
+        if isinstance(problem, TimeoutError) and limit.expired():
+            repeatable = policy.effect is not EffectClass.UNSAFE
+            reason = f"no result within {policy.running_timeout} s"
+            return Failure(reason=reason, kind="timeout" if repeatable else "unknown", retryable=repeatable)
+        return raised(claimed, problem)
+
+
+def raised(claimed: Claimed, problem: Exception) -> Failure:
+    """What a hand raised means: its effect class says whether it may be tried again."""
+    _log.exception("hand.raised", topic=claimed.record.topic, error=str(problem))
+    repeatable = claimed.policy.effect is not EffectClass.UNSAFE
+    kind = "error" if repeatable else "unknown"
+    return Failure(reason=f"{type(problem).__name__}: {problem}", kind=kind, retryable=repeatable)
+
+
+def backoff(claimed: Claimed, failure: Failure, jitter: float) -> float:
+    """How many seconds the queue waits: what the failure says, else twice as long each time, less up to a quarter."""
+    if failure.retry_after is not None:
+        return failure.retry_after
+    wait = min(claimed.policy.backoff * 2.0 ** (claimed.attempt - 1), LONGEST_BACKOFF)
+    return wait * (0.75 + 0.25 * jitter)
