@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.console import HIVE, Console
 
-HELLO = "steps: [{id: hello, run: echo hello}]\n"
+HELLO = "{name: hello, steps: [{id: hello, run: echo hello}]}\n"
 
 
 def _proposed(console: Console, path: str) -> str:
