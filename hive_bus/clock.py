@@ -17,7 +17,7 @@ from hive_bus.envelope import encode_event
 from hive_bus.event import Event, event_class
 from hive_bus.lease import reap_dead
 from hive_bus.record import Record
-from hive_bus.surely import surely
+from hive_bus.surely import patiently, surely
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import AppendRequest, StoredEvent, WorkChange, WorkEnd, WorkItem, WorkRetry
 from hive_errors import HiveError
@@ -50,8 +50,8 @@ class Clock:
         try:
             while True:
                 self._wake.clear()
-                await self._reap()
-                struck = await self.strike()
+                await patiently(self._reap)
+                struck = await patiently(self.strike)
                 if struck.done < PAGE:
                     await self._rest(struck)
         finally:

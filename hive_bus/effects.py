@@ -31,6 +31,10 @@ class EffectClass(StrEnum):
     """Never run again silently: it ends as ``unknown``, for a brain or a person to judge."""
 
 
+ENDING_SECONDS: Final = 15.0
+"""What whoever keeps the time itself has to end a command whose time is over, before its process is taken for stuck."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkPolicy:
     """How the queue treats an intent. Durations are seconds; a timeout of None never strikes.

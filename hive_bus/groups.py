@@ -18,11 +18,11 @@ from hive_bus.dispatch import CHUNK, PATIENCE, ROOM, Key, Lane, Pages, Router, T
 from hive_bus.lease import ProcessLease
 from hive_bus.record import Record
 from hive_bus.subscription import FROM_BEGINNING, Start, start_position
-from hive_bus.surely import surely
+from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import Appended, AppendRequest, Partition
-from hive_errors import BusClosed, Fenced, GroupTaken, NewerVersion, TimedOut
+from hive_errors import BusClosed, Fenced, GroupTaken, NewerVersion, StoreBusy, StoreFull, TimedOut
 
 if TYPE_CHECKING:
     from hive_bus.bus import Bus
@@ -94,7 +94,7 @@ class GroupMember:
         :class:`BusClosed`, and whatever the consumer fails with.
         """
         while True:
-            lease = await self._bus.open_lease()
+            lease = await patiently(self._bus.open_lease)
             if lease.lost.is_set():
                 raise Fenced(what=f"lease {lease.lease_id}", held=0, actual=0)
             groups = _joined.setdefault(lease, set())
@@ -134,8 +134,8 @@ class GroupMember:
     async def _membership(self, lease: ProcessLease) -> None:
         checkpoints, tail = self._bus.store.checkpoints, self._bus.tail
         start = await start_position(self._start, self._bus.store.log)
-        count = await checkpoints.ensure_group(self.group, partitions=self._partitions, start=start)
-        await checkpoints.join(self.group, lease.lease_id)
+        count = await patiently(lambda: checkpoints.ensure_group(self.group, partitions=self._partitions, start=start))
+        await patiently(lambda: checkpoints.join(self.group, lease.lease_id))
         forget = tail.listen(lambda _: self._stir.set())
         try:
             await tail.refresh()
@@ -159,7 +159,7 @@ class GroupMember:
                 if not lease.lost.is_set():
                     await self._move_checkpoints()
                 await self._bus.store.checkpoints.leave(self.group, lease.lease_id)
-        except (TimeoutError, BusClosed):
+        except (TimeoutError, BusClosed, StoreBusy, StoreFull):
             # The lease ends anyway, with the bus or by its time; others then take over.
             _log.warning("group.left_late", group=self.group, lease_id=lease.lease_id)
         finally:
@@ -280,7 +280,8 @@ class GroupMember:
     async def _balance(self, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
         while True:
             self._balance_now.clear()
-            await self._balance_once(lease, tasks)
+            # A partition that was taken and not begun is free to be taken again, under a new fence.
+            await patiently(lambda: self._balance_once(lease, tasks))
             await _set_within(self._balance_now, BALANCE_SECONDS)
 
     async def _balance_once(self, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:

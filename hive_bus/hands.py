@@ -25,7 +25,7 @@ from hive_bus.hand import Hand, HandContext
 from hive_bus.host import BrainHost
 from hive_bus.lease import ProcessLease
 from hive_bus.record import Record
-from hive_bus.surely import surely
+from hive_bus.surely import patiently, surely
 from hive_bus.telemetry import get_logger, with_correlation
 from hive_core_db.records import (
     AlreadyThere,
@@ -80,7 +80,7 @@ class HandRunner:
         try:
             while True:
                 try:
-                    await self._serve(await self.bus.open_lease())
+                    await self._serve(await patiently(self.bus.open_lease))
                 except* _LeaseLost:
                     _log.error("hands.lease_lost", worker=self.worker)
         finally:

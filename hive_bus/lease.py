@@ -88,7 +88,13 @@ class ProcessLease:
             return
         self._closing.set()
         if self._lease_id is not None and not self.lost.is_set():
-            await self._leases.close(self._lease_id)
+            try:
+                await self._leases.close(self._lease_id)
+            except StoreError as problem:
+                if not problem.retryable:
+                    raise
+                # It ends by its time, or when somebody finds its process gone.
+                _log.warning("lease.not_closed", lease_id=self._lease_id, error=str(problem))
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -1,4 +1,4 @@
-"""Appends that must not be lost: what a busy lock or a full disk refuses is given to the store again.
+"""What must not fail for a busy lock or a full disk: it is given to the store again.
 
 For decisions and results: they exist only in this process until they are in the log,
 and their ids make a repetition harmless. A caller that can be told uses ``Bus.submit``.
@@ -7,12 +7,15 @@ and their ids make a repetition harmless. A caller that can be told uses ``Bus.s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from hive_bus.bus import Bus
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import AppendRequest, Verdict
 from hive_errors import StoreError
 
+T = TypeVar("T")
 _log = get_logger(__name__)
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 5.0
@@ -30,3 +33,17 @@ async def surely(bus: Bus, request: AppendRequest, future: asyncio.Future[Verdic
             _log.warning("append.again", error=str(problem), seconds=wait)
         await asyncio.sleep(wait)
         wait, future = min(2 * wait, LONGEST_WAIT), None
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """The store's answer, however often it has to be asked: for what a repetition does not change, such as joining a group."""
+    wait = FIRST_WAIT
+    while True:
+        try:
+            return await ask()
+        except StoreError as problem:
+            if not problem.retryable:
+                raise
+            _log.warning("store.again", error=str(problem), seconds=wait)
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)

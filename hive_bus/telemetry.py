@@ -131,6 +131,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("lease_id", ""), ("owner", "name")),
     ),
     Signal(
+        "lease.not_closed",
+        "the store was busy or full when the lease was to be closed; it ends by its time, or when its process is found gone",
+        (("lease_id", ""), ("error", "")),
+    ),
+    Signal(
         "lease.not_renewed",
         "the store was busy or full when the lease was to be renewed; it is tried again at the next turn",
         (("lease_id", ""), ("error", "")),
@@ -144,6 +149,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         "model.stream_event_unknown",
         "a provider streamed kinds of events that this version does not know; they were left out of the reply",
         (("kinds", "names"), ("model", "name")),
+    ),
+    Signal(
+        "store.again",
+        "the store was busy or full when a group, the clock or a lease asked; it is asked again after the wait",
+        (("error", ""), ("seconds", "s")),
     ),
 )
 """Everything that is logged, by name. A new line of code that logs needs a line here; a test compares both."""

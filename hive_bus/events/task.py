@@ -6,13 +6,20 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from hive_bus.effects import AttemptFailed, CancelRequested, EffectClass, Failure, Intent, Superseded, WorkPolicy
+from hive_bus.effects import (
+    ENDING_SECONDS,
+    AttemptFailed,
+    CancelRequested,
+    EffectClass,
+    Failure,
+    Intent,
+    Superseded,
+    WorkPolicy,
+)
 from hive_bus.event import Event
 from hive_bus.events.base import Fact
 
 Outcome = Literal["completed", "failed", "cancelled", "unknown"]
-ENDING_SECONDS = 15.0
-"""What the hive's own hand has to end a command whose time is over, before the clock takes its process for stuck."""
 
 
 class TaskCreated(Fact, topic="task.created"):

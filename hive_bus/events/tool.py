@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from hive_bus.effects import (
+    ENDING_SECONDS,
     AttemptFailed,
     Cancelled,
     CancelRequested,
@@ -44,8 +45,13 @@ class ToolRequested(Intent, topic="tool.requested", results=("tool.returned",)):
     timeout: float | None = 600.0
 
     def work(self) -> WorkPolicy:
-        """Its effect class decides what a crash means."""
-        return WorkPolicy(labels=("tool",), priority=self.priority, effect=self.effect, running_timeout=self.timeout)
+        """Its effect class decides what a crash means; tools end in time by themselves, and say what they had until then."""
+        return WorkPolicy(
+            labels=("tool",),
+            priority=self.priority,
+            effect=self.effect,
+            running_timeout=None if self.timeout is None else self.timeout + ENDING_SECONDS,
+        )
 
 
 class ToolStarted(Started, topic="tool.started"):
