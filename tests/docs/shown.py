@@ -26,7 +26,7 @@ _VARIES = (
     (r"sqlite:///\S+?(?=[;\s]|$)", "DATABASE"),
     (r"\b(?=\w*\d)[0-9a-hjkmnp-tv-z]{10}\b", "RUN"),
     (r"\$\d+\.\d+", "MONEY"),
-    (r"\b\d+(\.\d+)? (ms|s|min)\b", "TIME"),
+    (r"\b\d+(\.\d+)? (ms|s|min \d+ s|min)\b", "TIME"),
     (r"\bby \w+", "by SOMEBODY"),
     (r"\b\d+k?\b", "N"),
     (r"^\s*\*? ", ""),  # whether the end had to wait for it may differ between steps side by side
