@@ -8,7 +8,8 @@ fast path only looks for suspicious bytes; the slow one walks and names the fiel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -77,6 +78,17 @@ def encode_metadata(topic: str, metadata: Mapping[str, Any]) -> str:
 def digest(payload: bytes) -> str:
     """The sha256 of a payload, in hex; the name of its blob and its proof on the mirror."""
     return sha256(payload).hexdigest()
+
+
+def decoder(topic: str, version: int) -> Callable[[str], Event]:
+    """The shortest way from payloads of this topic and version to their events.
+
+    It may raise pydantic's ``ValidationError``: whoever needs the reason in the bus's words asks ``decode`` then.
+    """
+    cls = event_class(topic)
+    if cls is None or version != cls.VERSION:
+        return partial(decode, topic, version)
+    return cls.__pydantic_validator__.validate_json
 
 
 def decode(topic: str, version: int, payload: str) -> Event:

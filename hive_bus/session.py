@@ -13,11 +13,15 @@ import importlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
+from pydantic import ValidationError
+
 from hive_bus.brain import Brain, Input, State
-from hive_bus.codec import decode
+from hive_bus.codec import decode, decoder
 from hive_bus.envelope import encode_event
 from hive_bus.event import Draft, Event
 from hive_bus.ids import derived_event_id
@@ -101,22 +105,41 @@ class Folder(Generic[State]):
     def __init__(self, brain: Brain[State]) -> None:
         self.brain = brain
         self.decider = decider(brain)
+        self._evolve = brain.evolve
+        self._decoders: dict[tuple[str, int], Callable[[str], Event]] = {}
 
     def fold(self, state: State, event: StoredEvent) -> State:
         """The state after a stored event."""
-        body = decode(event.topic, event.schema_version, event.payload)
-        return self.brain.evolve(state, as_input(event, body))
+        return self._evolve(state, self._seen(event))
+
+    def _seen(self, record: StoredEvent) -> Input:
+        """What the brain sees of a record."""
+        # Unpacked at once: twice as fast as by name. This runs for every event of every history.
+        (
+            _, event_id, stream, _, topic, correlation, causation_id, _, _, source, version, payload, _, _, _, occurred_at, _,
+        ) = record  # fmt: skip
+        known = self._decoders.get((topic, version)) or self._decoder(topic, version)
+        try:
+            body = known(payload)
+        except ValidationError:
+            body = decode(topic, version, payload)  # which says it in the bus's words
+        within = stream.removeprefix(correlation + "/")
+        return _new_input(Input, (body, event_id, topic, within, correlation, causation_id, source, occurred_at))
+
+    def _decoder(self, topic: str, version: int) -> Callable[[str], Event]:
+        known = self._decoders[topic, version] = decoder(topic, version)
+        return known
 
     def handle(self, state: State, event: StoredEvent, cause_position: int) -> tuple[State, Decided]:
         """Fold an input, decide on it, fold the decisions."""
-        seen = as_input(event, decode(event.topic, event.schema_version, event.payload))
-        state = self.brain.evolve(state, seen)
+        seen = self._seen(event)
+        state = self._evolve(state, seen)
         wishes = self.brain.decide(state, seen)
         if not wishes:
             return state, _NOTHING
         decided = self.encode(wishes, event, cause_position)
         for new, body in zip(decided.events, decided.bodies, strict=True):
-            state = self.brain.evolve(state, _input_of_new(new, body))
+            state = self._evolve(state, _input_of_new(new, body))
         return state, decided
 
     def encode(self, wishes: Sequence[Event | Draft], cause: StoredEvent, cause_position: int) -> Decided:
@@ -157,24 +180,6 @@ class Folder(Generic[State]):
 _NOTHING = Decided((), ())
 
 
-def as_input(record: StoredEvent, body: Event) -> Input:
-    """What a brain sees of a record."""
-    correlation = record.correlation_id
-    return _new_input(
-        Input,
-        (
-            body,
-            record.event_id,
-            record.topic,
-            record.stream.removeprefix(correlation + "/"),
-            correlation,
-            record.causation_id,
-            record.source,
-            record.occurred_at,
-        ),
-    )
-
-
 def _input_of_new(new: NewEvent, body: Event) -> Input:
     event_id, stream, topic, correlation, causation_id, _, _, source, _, _, _, _, occurred_at, _ = new
     within = stream.removeprefix(correlation + "/")
@@ -194,7 +199,7 @@ async def load(
     async with asyncio.TaskGroup() as reads:
         async for steps in walk(folder.brain, log, key, upto=upto, reads=reads):
             for cause, decisions in steps:
-                if cause.position not in leave_out:
+                if not leave_out or cause.position not in leave_out:
                     state = fold(state, cause)
                 for decision in decisions:
                     state = fold(state, decision)
@@ -212,6 +217,9 @@ class Step(NamedTuple):
     decisions: Sequence[StoredEvent]
 
 
+_new_step: Callable[[tuple[StoredEvent, Sequence[StoredEvent]]], Step] = partial(tuple.__new__, Step)
+
+
 async def walk(
     brain: Brain[Any], log: EventLog, key: str, *, upto: int, reads: asyncio.TaskGroup | None = None
 ) -> AsyncIterator[list[Step]]:
@@ -220,6 +228,8 @@ async def walk(
     With ``reads`` the next page is read while the caller folds this one.
     """
     inputs, own = Rows(brain, log, key, own=False, reads=reads), Rows(brain, log, key, own=True)
+    if reads is not None:
+        inputs.begin(reads)
     decisions: deque[StoredEvent] = deque()
     more = True
     while page := await inputs.page():
@@ -228,6 +238,9 @@ async def walk(
             news = await own.page()
             decisions.extend(news)
             more = bool(news)
+        if not decisions and last <= upto:
+            yield list(map(_new_step, zip(page, repeat(()), strict=False)))
+            continue
         steps = []
         for cause in page:
             position = cause.position
@@ -264,19 +277,24 @@ class Rows:
         self._reads = reads
         self._next: asyncio.Task[list[StoredEvent]] | None = None
         self._after = 0
-        self._folds: dict[str, bool] = {}
+        self._folds = _Folds(brain)
         self._ended = False
+
+    def begin(self, reads: asyncio.TaskGroup) -> None:
+        """Read the first page now, while the caller does something else."""
+        self._next = reads.create_task(self._read())
 
     async def page(self) -> list[StoredEvent]:
         """The next rows, at least one; none at the end."""
         while not self._ended:
             read = await (self._next or self._read())
+            self._next = None
             self._ended = len(read) < PAGE
             if read:
                 self._after = read[-1].position if self._brain.keyed_by == "correlation" else read[-1].version
             if self._reads is not None and not self._ended:
                 self._next = self._reads.create_task(self._read())
-            wanted = [row for row in read if self._wants(row)]
+            wanted = self._wanted(read)
             if wanted:
                 return wanted
         return []
@@ -287,12 +305,21 @@ class Rows:
             return await self._log.read_correlation(self._key, after=self._after, limit=PAGE, decider=decider)
         return await self._log.read_stream(self._key, after=self._after, limit=PAGE, decider=decider)
 
-    def _wants(self, row: StoredEvent) -> bool:
+    def _wanted(self, rows: list[StoredEvent]) -> list[StoredEvent]:
+        brain, folds = self._brain, self._folds
         if self._own:
             # Whatever was decided counts as decided, also what the brain does not look at again.
-            return decided_by(self._brain, row)
-        topic = row.topic
-        folds = self._folds.get(topic)
-        if folds is None:
-            folds = self._folds[topic] = fold_topic(self._brain, topic)
-        return folds and not (row.decided_by is not None and decided_by(self._brain, row))
+            return [row for row in rows if decided_by(brain, row)]
+        return [row for row in rows if folds[row.topic] and (row.decided_by is None or not decided_by(brain, row))]
+
+
+class _Folds(dict[str, bool]):
+    """Whether a brain folds a topic, found out once per topic."""
+
+    def __init__(self, brain: Brain[Any]) -> None:
+        super().__init__()
+        self._brain = brain
+
+    def __missing__(self, topic: str) -> bool:
+        known = self[topic] = fold_topic(self._brain, topic)
+        return known
