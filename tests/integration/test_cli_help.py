@@ -19,7 +19,6 @@ HEAVY = (
     "structlog",
     "anthropic",
     "ruamel",
-    "sqlite3",
     "agents",
     "asyncio",
 )
