@@ -29,12 +29,14 @@ from hive_bus.session import (
     load,
 )
 from hive_bus.surely import surely
+from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import (
     AlreadyThere,
     Appended,
     AppendRequest,
     FencedOff,
+    ParkedKey,
     ParkKey,
     StoredEvent,
     UnparkKey,
@@ -114,7 +116,7 @@ class BrainHost(Generic[State]):
                 if decided_by(self.brain, record):
                     self._folder.check(record)
                     continue
-                session = await self._session(partition, record)
+                session = await self._ready(partition, record, pending)
                 if session.parked or record.position <= session.handled:
                     continue
                 self._step(partition, session, record, pending)
@@ -135,8 +137,7 @@ class BrainHost(Generic[State]):
         except NewerVersion:
             raise
         except Exception as problem:  # noqa: BLE001 - a brain's mistake parks its key, whatever it was
-            request = self._park(partition, record, problem)
-            session.parked = True
+            self._shelve(partition, session, record, problem, pending)
         else:
             session.state, session.handled = state, record.position
             if not decided.events:
@@ -147,8 +148,22 @@ class BrainHost(Generic[State]):
                 owner=partition.owner,
                 work=work_changes(decided.bodies),
             )
+            self._submit(session, request, pending)
+
+    def _submit(self, session: Session[State], request: AppendRequest, pending: list[Pending[State]]) -> None:
         after = pending[-1][2] if pending else None
         pending.append((session, request, self.bus.writer.submit(request, after=after)))
+
+    def _shelve(
+        self,
+        partition: Owned,
+        session: Session[State],
+        record: Record,
+        problem: Exception,
+        pending: list[Pending[State]],
+    ) -> None:
+        session.parked = True
+        self._submit(session, self._park(partition, record, problem), pending)
 
     async def _settle(self, partition: Owned, pending: list[Pending[State]]) -> None:
         """Wait for the verdicts; what the store could not take is given to it again, in order.
@@ -180,6 +195,18 @@ class BrainHost(Generic[State]):
             again.append((session, request, self.bus.writer.submit(request, after=again[-1][2] if again else None)))
         return again
 
+    async def _ready(self, partition: Owned, record: Record, pending: list[Pending[State]]) -> Session[State]:
+        """The key's session; a key whose history can no longer be read or folded is parked, and no other."""
+        try:
+            return await self._session(partition, record)
+        except (NewerVersion, StoreError):
+            raise
+        except Exception as problem:  # noqa: BLE001 - a brain's mistake parks its key, whatever it was
+            key = key_of(self.brain, record) or ""
+            session = self._sessions[key] = Session(key, self.brain.initial(), partition.number)
+            self._shelve(partition, session, record, problem, pending)
+            return session
+
     async def _session(self, partition: Owned, record: Record) -> Session[State]:
         key = key_of(self.brain, record) or ""
         session = self._sessions.get(key)
@@ -205,9 +232,8 @@ class BrainHost(Generic[State]):
 
     def _park(self, partition: Owned, record: Record, problem: Exception) -> AppendRequest:
         """The append that sets a key aside: a pure function fails again until its code is mended."""
-        error = str(problem) if isinstance(problem, HiveError) else f"{type(problem).__name__}: {problem}"
-        key = key_of(self.brain, record) or ""
-        _log.error("brain.parked", brain=self.brain.name, key=key, position=record.position, error=error)
+        error, key = _words(problem), key_of(self.brain, record) or ""
+        self._tell(key, record.position, error)
         event = encode_event(
             KeyParked(group=self.group, key=key, position=record.position, attempt=1, error=error),
             stream="system",
@@ -231,6 +257,9 @@ class BrainHost(Generic[State]):
         )
         return AppendRequest(epoch=self.bus.writer.epoch, events=(event,), owner=partition.owner, parks=(park,))
 
+    def _tell(self, key: str, position: int, error: str) -> None:
+        _log.error("brain.parked", brain=self.brain.name, key=key, position=position, error=error)
+
     # Orders: a person mended the code and takes a parked key up again, or discards what it failed on.
 
     command_topics: tuple[str, ...] = (KeyUnparked.TOPIC, EventDiscarded.TOPIC)
@@ -251,17 +280,30 @@ class BrainHost(Generic[State]):
         for row in await self.bus.store.checkpoints.parked(self.group, partition=partition.number):
             if row.key != key:
                 continue
-            session = await self._load(key, row.from_position - 1)
+            session = await self._taken_up(row)
+            if session is None:
+                continue
             session.partition = partition.number
-            self._sessions[key] = session
+            self._sessions[row.key] = session
             await self._catch_up(partition, session)
             if not session.parked:
                 unpark = (UnparkKey(group=self.group, key=key),)
                 request = AppendRequest(epoch=self.bus.writer.epoch, owner=partition.owner, parks=unpark)
                 await surely(self.bus, request)
 
+    async def _taken_up(self, row: ParkedKey) -> Session[State] | None:
+        """The key as it was when it failed; None while its history still cannot be read or folded."""
+        try:
+            return await self._load(row.key, row.from_position - 1)
+        except (NewerVersion, StoreError):
+            raise
+        except Exception as problem:  # noqa: BLE001 - a brain's mistake parks its key, whatever it was
+            self._tell(row.key, row.from_position, _words(problem))
+            return None
+
     async def _load(self, key: str, upto: int) -> Session[State]:
-        return await load(self._folder, self.bus.store.log, key, upto=upto, leave_out=self._discarded)
+        with alone():
+            return await load(self._folder, self.bus.store.log, key, upto=upto, leave_out=self._discarded)
 
     async def _catch_up(self, partition: Owned, session: Session[State]) -> None:
         pending: list[Pending[State]] = []
@@ -379,3 +421,7 @@ async def discarded(bus: Bus, group: str) -> set[int]:
         if isinstance(event, EventDiscarded) and event.group == group:
             found.add(event.position)
     return found
+
+
+def _words(problem: Exception) -> str:
+    return str(problem) if isinstance(problem, HiveError) else f"{type(problem).__name__}: {problem}"

@@ -174,3 +174,43 @@ def test_new_code_holds_from_the_next_event_on(tmp_path: Path) -> None:
             return await one.topics(), same
 
     assert run_simulated(1, main) == (["lab.asked", "try.requested", "lab.asked"], True)
+
+
+class Forgetful(LabBrain):
+    """Cannot fold what it once could, until it is mended."""
+
+    mended = False
+
+    def evolve(self, state: Lab, record: Input) -> Lab:
+        """As the lab does, unless the event is older than its mistake."""
+        if not self.mended and record.topic == "lab.asked" and record.correlation_id == "lab1":
+            raise ValueError("a mistake in the brain")
+        return super().evolve(state, record)
+
+
+def test_a_key_whose_history_can_no_longer_be_folded_is_parked(tmp_path: Path) -> None:
+    """New code that fails on an old event parks that key at its next event; the host stays up, and a mend takes it up."""
+
+    async def main(loop: SimulatedLoop) -> tuple[list[str], list[str], bool]:
+        async with bench(loop, tmp_path / "h.db", hands=[Trial(instant)], brains=[LabBrain()]) as one:
+            await one.ask(Asked())
+            await one.until("try.done")
+            await one.hosts["lab"].member.caught_up(await one.bus.head(), within=60)
+        brain = Forgetful()
+        async with bench(loop, tmp_path / "h.db", hands=[Trial(instant)], brains=[brain]) as one:
+            await one.ask(Asked())
+            await one.ask(Asked(), "lab2")
+            await one.until("try.done", key="lab2")
+            rows = [row.key for row in await one.bus.store.checkpoints.parked(GROUP)]
+            await order(one, KeyUnparked(group=GROUP, key="lab1"))
+            await pass_time(2.0)
+            rows += [row.key for row in await one.bus.store.checkpoints.parked(GROUP)]
+            brain.mended = True
+            await order(one, KeyUnparked(group=GROUP, key="lab1"))
+            await one.until("try.done", 2)
+            await one.hosts["lab"].member.caught_up(await one.bus.head(), within=60)
+            left = await one.bus.store.checkpoints.parked(GROUP)
+            live = one.hosts["lab"].states()["lab1"]
+            return rows, [row.key for row in left], canonical_state(live) == await refold(one.bus, brain, "lab1")
+
+    assert run_simulated(1, main) == (["lab1", "lab1"], [], True)
