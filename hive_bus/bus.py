@@ -138,7 +138,8 @@ class Bus:
             expected={} if guard is None else _no_run(new),
             work=work_changes((event,), built_in=False),
         )
-        verdict = await self.writer.append(request)
+        writer = self.writer
+        verdict = await (writer.append(request) if writer.full else writer.submit(request))
         if type(verdict) is Appended:
             return verdict.first
         if guard is not None and isinstance(verdict, Conflict):

@@ -73,6 +73,11 @@ def event_class(topic: str) -> type[Event] | None:
     return _registry.get(topic)
 
 
+def topics_known() -> int:
+    """How many topics have a class in this process: it grows with every one."""
+    return len(_registry)
+
+
 def registered_topics() -> list[str]:
     """Every topic that has a class in this process, sorted."""
     return sorted(_registry)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hive_bus.effects import Intent
-from hive_bus.event import event_class, registered_topics
+from hive_bus.event import event_class, registered_topics, topics_known
 
 _LIFECYCLE: Final = ("started", "attempt_failed", "superseded", "failed", "cancelled")
 _OWNED: Final[dict[str, tuple[str, str]]] = {
@@ -95,16 +95,16 @@ def guard_of(topic: str) -> Guard | None:
 def _guards_of_users() -> dict[str, Guard]:
     """What ends or accompanies an intent that a user defined; worked out again when classes were added."""
     global _users, _users_known
-    topics = registered_topics()
-    if len(topics) == _users_known:
+    known = topics_known()
+    if known == _users_known:
         return _users
     guards: dict[str, Guard] = {}
-    for topic in topics:
+    for topic in registered_topics():
         intent = event_class(topic)
         if intent is None or not issubclass(intent, Intent) or topic in _BUILT_IN:
             continue
         family = intent.family()
         guard = Guard("the work queue", f"a hand for {topic}: @agent.hand({intent.__name__})")
         guards.update(dict.fromkeys((*intent.ends(), *(f"{family}.{word}" for word in _LIFECYCLE)), guard))
-    _users, _users_known = guards, len(topics)
+    _users, _users_known = guards, known
     return guards

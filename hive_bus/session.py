@@ -13,8 +13,6 @@ import importlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
@@ -197,13 +195,17 @@ async def load(
     session: Session[State] = Session(key, folder.brain.initial())
     state, fold = session.state, folder.fold
     async with asyncio.TaskGroup() as reads:
-        async for steps in walk(folder.brain, log, key, upto=upto, reads=reads):
+        async for page, steps in _merged(folder.brain, log, key, upto=upto, reads=reads):
+            session.handled = page[-1].position
+            if not steps:
+                for cause in page:
+                    if not leave_out or cause.position not in leave_out:
+                        state = fold(state, cause)
             for cause, decisions in steps:
-                if not leave_out or cause.position not in leave_out:
+                if cause.position not in leave_out:
                     state = fold(state, cause)
                 for decision in decisions:
                     state = fold(state, decision)
-            session.handled = steps[-1].cause.position
     session.state = state
     session.seen = session.handled
     session.handled = max(session.handled, upto)
@@ -217,13 +219,16 @@ class Step(NamedTuple):
     decisions: Sequence[StoredEvent]
 
 
-_new_step: Callable[[tuple[StoredEvent, Sequence[StoredEvent]]], Step] = partial(tuple.__new__, Step)
+async def walk(brain: Brain[Any], log: EventLog, key: str, *, upto: int) -> AsyncIterator[list[Step]]:
+    """The handled inputs of a key in fold order, each with its recorded decisions; a list for each page read."""
+    async for page, steps in _merged(brain, log, key, upto=upto, reads=None):
+        yield steps or [Step(cause, ()) for cause in page]
 
 
-async def walk(
-    brain: Brain[Any], log: EventLog, key: str, *, upto: int, reads: asyncio.TaskGroup | None = None
-) -> AsyncIterator[list[Step]]:
-    """The handled inputs of a key in fold order, each with its recorded decisions; a list for each page read.
+async def _merged(
+    brain: Brain[Any], log: EventLog, key: str, *, upto: int, reads: asyncio.TaskGroup | None
+) -> AsyncIterator[tuple[list[StoredEvent], list[Step]]]:
+    """The handled inputs page by page; as steps only where decisions were made on any of them.
 
     With ``reads`` the next page is read while the caller folds this one.
     """
@@ -239,7 +244,7 @@ async def walk(
             decisions.extend(news)
             more = bool(news)
         if not decisions and last <= upto:
-            yield list(map(_new_step, zip(page, repeat(()), strict=False)))
+            yield page, []
             continue
         steps = []
         for cause in page:
@@ -251,7 +256,7 @@ async def walk(
                 mine = _take(decisions, position)
             steps.append(Step(cause, mine))
         if steps:
-            yield steps
+            yield page[: len(steps)], steps
         if len(steps) < len(page):
             return
 

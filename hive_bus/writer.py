@@ -69,9 +69,14 @@ class Writer:
 
         A caller cancelled while it waits for the verdict leaves its request in the queue.
         """
-        if len(self._queue) >= ROOM:
+        if self.full:
             await self._room()
         return await self.submit(request)
+
+    @property
+    def full(self) -> bool:
+        """Whether so many requests wait that one more should wait outside."""
+        return len(self._queue) >= ROOM
 
     def on_commit(self, callback: Committed) -> Callable[[], None]:
         """Call ``callback`` with all rows of each commit, in order; returns what ends that."""
