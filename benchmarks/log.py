@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.pairs import Figure, paired
+from benchmarks.pairs import PAIRS, SLICE, Figure, Slice, figure, paired, rate
 from hive_bus import Brain, Bus, Event, Input, Record, open_bus
 from hive_bus.groups import GroupMember, Owned
 from hive_bus.ids import Ids
@@ -112,45 +112,22 @@ async def publish_many() -> Figure:
     """1,000 concurrent callers against executemany in transactions of 500 rows."""
     async with fresh() as (bus, raw):
 
-        async def floor(seconds: float) -> int:
-            done, spent = 0, 0.0
-            while spent < seconds:
-                rows = raw.rows(BATCH)
-                begin = time.perf_counter()
-                raw.append(rows)
-                spent += time.perf_counter() - begin
-                done += BATCH
-            # Building rows is taken out of the floor's time: `rate` divides by the wall clock.
-            floor.spent = spent  # type: ignore[attr-defined]
-            return done
-
         async def candidate(seconds: float) -> int:
             deadline = time.perf_counter() + seconds
             counts = await asyncio.gather(*(_publish_until(bus, deadline, f"caller-{n}") for n in range(CALLERS)))
             return sum(counts)
 
-        return await _paired_by_own_time("publish, 1,000 callers", raw, floor, candidate, must=0.55, aim=0.70)
+        return await _against_commits("publish, 1,000 callers", raw, BATCH, candidate, must=0.55, aim=0.70)
 
 
 async def publish_one() -> Figure:
     """One caller that waits for each, against raw single-row commits."""
     async with fresh() as (bus, raw):
 
-        async def floor(seconds: float) -> int:
-            done, spent = 0, 0.0
-            while spent < seconds:
-                for row in raw.rows(50):
-                    begin = time.perf_counter()
-                    raw.append([row])
-                    spent += time.perf_counter() - begin
-                    done += 1
-            floor.spent = spent  # type: ignore[attr-defined]
-            return done
-
         async def candidate(seconds: float) -> int:
             return await _publish_until(bus, time.perf_counter() + seconds, "one")
 
-        return await _paired_by_own_time("publish, one caller", raw, floor, candidate, must=0.40, aim=0.50)
+        return await _against_commits("publish, one caller", raw, 1, candidate, must=0.40, aim=0.50)
 
 
 async def _publish_until(bus: Bus, deadline: float, stream: str) -> int:
@@ -161,30 +138,29 @@ async def _publish_until(bus: Bus, deadline: float, stream: str) -> int:
     return done
 
 
-async def _paired_by_own_time(
-    name: str, raw: Raw, floor: Any, candidate: Any, *, must: float, aim: float, pairs: int = 6
-) -> Figure:
-    """As ``paired``, but the floor is charged only for its statements."""
+async def _against_commits(name: str, raw: Raw, batch: int, candidate: Slice, *, must: float, aim: float) -> Figure:
+    """Take turns with raw commits of ``batch`` rows, which are charged for their statements only, not for making rows."""
     rows = []
-    for index in range(pairs + 1):
+    for _ in range(PAIRS + 1):
         raw.fold_wal()
-        done = await floor(0.5)
-        raw_rate = done / floor.spent
+        commits = _raw_commits(raw, batch, SLICE)
         raw.fold_wal()
-        begin = time.perf_counter()
-        done = await candidate(0.5)
-        if index:
-            rows.append((raw_rate, done / (time.perf_counter() - begin)))
-    return Figure(
-        name=name,
-        ratio=statistics.median(ours / floor_rate for floor_rate, ours in rows),
-        must=must,
-        aim=aim,
-        candidate=statistics.median(ours for _, ours in rows),
-        floor=statistics.median(floor_rate for floor_rate, _ in rows),
-        unit="events/s",
-        pairs=pairs,
-    )
+        rows.append((commits, await rate(candidate)))
+    # The first pair warms up.
+    return figure(name, rows[1:], must=must, aim=aim, unit="events/s")
+
+
+def _raw_commits(raw: Raw, batch: int, seconds: float) -> float:
+    done, spent = 0, 0.0
+    while spent < seconds:
+        ready = raw.rows(500)
+        for start in range(0, len(ready), batch):
+            rows = ready[start : start + batch]
+            begin = time.perf_counter()
+            raw.append(rows)
+            spent += time.perf_counter() - begin
+        done += len(ready)
+    return done / spent
 
 
 class Nothing:
@@ -283,22 +259,25 @@ async def fold() -> Figure:
         await asyncio.gather(*(bus.publish(Measured(number=n), correlation_id="history") for n in range(count)))
         folder = Folder(Counting())
 
-        async def floor(_: float) -> int:
-            done, after = 0, 0
-            while page := await bus.store.log.read_correlation("history", after=after, limit=PAGE):
-                for row in page:
-                    orjson.loads(row.payload)
-                    done += 1
-                after = page[-1].position
+        async def floor(seconds: float) -> int:
+            deadline, done = time.perf_counter() + seconds, 0
+            while time.perf_counter() < deadline:
+                after = 0
+                while page := await bus.store.log.read_correlation("history", after=after, limit=PAGE):
+                    for row in page:
+                        orjson.loads(row.payload)
+                    done += len(page)
+                    after = page[-1].position
             return done
 
-        async def candidate(_: float) -> int:
-            session = await load(folder, bus.store.log, "history", upto=10**12)
-            return session.state["events"]
+        async def candidate(seconds: float) -> int:
+            deadline, done = time.perf_counter() + seconds, 0
+            while time.perf_counter() < deadline:
+                session = await load(folder, bus.store.log, "history", upto=10**12)
+                done += session.state["events"]
+            return done
 
-        return await paired(
-            "fold of a history", floor=floor, candidate=candidate, must=0.65, aim=0.85, unit="events/s", pairs=6
-        )
+        return await paired("fold of a history", floor=floor, candidate=candidate, must=0.65, aim=0.85, unit="events/s")
 
 
 async def latency() -> Figure:
@@ -316,19 +295,10 @@ async def latency() -> Figure:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(follow())
             await gate.wait()
-            pairs = [(_raw_round(raw), await _hive_round(bus, arrived)) for _ in range(5)]
+            pairs = [(_raw_round(raw), await _hive_round(bus, arrived)) for _ in range(PAIRS + 1)]
             task.cancel()
-        return Figure(
-            name="publish to handler, p50",
-            ratio=statistics.median(ours / floor for floor, ours in pairs),
-            must=1.5,
-            aim=1.2,
-            candidate=statistics.median(ours for _, ours in pairs),
-            floor=statistics.median(floor for floor, _ in pairs),
-            unit="ms",
-            pairs=len(pairs),
-            lower_is_better=True,
-        )
+        # The first pair warms up.
+        return figure("publish to handler, p50", pairs[1:], must=1.5, aim=1.2, unit="ms", lower_is_better=True)
 
 
 def _raw_round(raw: Raw) -> float:

@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 SLICE = 0.5
@@ -63,6 +63,29 @@ async def rate(work: Slice, seconds: float = SLICE) -> float:
     return done / (time.perf_counter() - begin)
 
 
+def figure(
+    name: str,
+    rows: Sequence[tuple[float, float]],
+    *,
+    must: float,
+    aim: float,
+    unit: str,
+    lower_is_better: bool = False,
+) -> Figure:
+    """The medians of pairs (floor, candidate)."""
+    return Figure(
+        name=name,
+        ratio=statistics.median(ours / raw for raw, ours in rows),
+        must=must,
+        aim=aim,
+        candidate=statistics.median(ours for _, ours in rows),
+        floor=statistics.median(raw for raw, _ in rows),
+        unit=unit,
+        pairs=len(rows),
+        lower_is_better=lower_is_better,
+    )
+
+
 async def paired(
     name: str, *, floor: Slice, candidate: Slice, must: float, aim: float, unit: str, pairs: int = PAIRS
 ) -> Figure:
@@ -75,13 +98,4 @@ async def paired(
         first, second = (floor, candidate) if index % 2 == 0 else (candidate, floor)
         one, two = await rate(first), await rate(second)
         rows.append((one, two) if index % 2 == 0 else (two, one))
-    return Figure(
-        name=name,
-        ratio=statistics.median(ours / raw for raw, ours in rows),
-        must=must,
-        aim=aim,
-        candidate=statistics.median(ours for _, ours in rows),
-        floor=statistics.median(raw for raw, _ in rows),
-        unit=unit,
-        pairs=pairs,
-    )
+    return figure(name, rows, must=must, aim=aim, unit=unit)

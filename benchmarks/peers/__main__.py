@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from benchmarks import runs
-from benchmarks.pairs import Figure
+from benchmarks.pairs import Figure, figure
 from hive_bus import tune_process
 
 HERE = Path(__file__).parent
@@ -51,17 +50,8 @@ async def compare(
     name: str, ours: Callable[[], Awaitable[float]], theirs: Callable[[], float], *, must: float, aim: float, pairs: int
 ) -> Figure:
     """Take turns; the first turn of each warms up."""
-    rows = [(await ours(), theirs()) for _ in range(pairs + 1)][1:]
-    return Figure(
-        name=name,
-        ratio=statistics.median(hive / dbos for hive, dbos in rows),
-        must=must,
-        aim=aim,
-        candidate=statistics.median(hive for hive, _ in rows),
-        floor=statistics.median(dbos for _, dbos in rows),
-        unit="steps/s",
-        pairs=pairs,
-    )
+    rows = [(theirs(), await ours()) for _ in range(pairs + 1)]
+    return figure(name, rows[1:], must=must, aim=aim, unit="steps/s")
 
 
 async def measure(*, length: int, count: int, pairs: int) -> bool:
