@@ -264,8 +264,7 @@ class Recovery:
         if pause is not None and failure.wait is not None:
             pause = max(0.0, failure.wait)
         parked.due = None if pause is None else asyncio.get_running_loop().time() + pause
-        say = _log.warning if pause is not None else _log.error
-        say(
+        _log.warning(
             "group.parked",
             group=self._group,
             key=parked.key,
