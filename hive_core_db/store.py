@@ -1,8 +1,7 @@
 """The ports of floor 2 and the store that holds them.
 
-Every port has one contract suite that each backend passes. A port is a Protocol;
-its implementations live in ``event_logs/``, ``work_queues/`` and so on, or share a
-backend folder where they share a connection.
+Every port has one contract suite that each backend passes. A port is a Protocol; the
+implementations for one database share a folder, for they share a connection and a transaction.
 """
 
 from __future__ import annotations
