@@ -106,6 +106,7 @@ def on_terminal(
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        preexec_fn=_owned,  # noqa: PLW1509 - Ctrl-C is a signal only to who owns the terminal, and only a child can take it
     )
     os.close(theirs)
     written = b""
@@ -129,6 +130,11 @@ def on_terminal(
         process.kill()
         process.wait()
         os.close(ours)
+
+
+def _owned() -> None:
+    """Make the terminal on standard input the one that this session answers to."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def screen(written: str) -> str:
