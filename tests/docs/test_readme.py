@@ -6,6 +6,7 @@ import ast
 import asyncio
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_an_example_is_its_file(block: Block) -> None:
 async def test_a_program_prints_what_is_shown(block: Block, place: Path) -> None:
     """It ends well, warns of nothing, and prints the lines of the page (steps side by side take turns)."""
     process = await asyncio.create_subprocess_exec(
-        "python",
+        sys.executable,
         "-W",
         "error",
         Path(str(block.file)).name,
