@@ -49,7 +49,7 @@ Phase = Literal[
 RunPhase = Literal["new", "asked", "planning", "planned", "running", "finishing", "finished", "ended"]
 
 ENDED: Final = frozenset({"completed", "failed", "skipped", "cancelled"})
-_TODO: Final = frozenset(
+_UNDECIDED: Final = frozenset(
     {"skip", "broken", "ask", "again", "overdue", "returned", "rerun", "inspect", "judge", "judged", "merged"}
 )
 _PLACED: Final = frozenset(
@@ -213,9 +213,9 @@ class Run:
             changes["open"] = self.open - 1
         changes["active"] = self.active + (now in _PLACED) - (was in _PLACED)
         changes["busy"] = self.busy + (now in _ELSEWHERE) - (was in _ELSEWHERE)
-        if was in _TODO and now not in _TODO:
+        if was in _UNDECIDED and now not in _UNDECIDED:
             changes["todo"] = tuple(name for name in self.todo if name != task.id)
-        elif now in _TODO and was not in _TODO:
+        elif now in _UNDECIDED and was not in _UNDECIDED:
             changes["todo"] = (*self.todo, task.id)
         if was == "queued":
             changes["queue"] = tuple(place for place in self.queue if place[2] != task.id)
