@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Generic
 
 from hive_bus.ahead import Ahead
-from hive_bus.brain import Brain, State
+from hive_bus.brain import Brain, Input, State
 from hive_bus.bus import Bus
 from hive_bus.envelope import encode_event, work_changes
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
@@ -396,11 +396,11 @@ class _Checked(Folder[State]):
         super().__init__(brain)
         self._known = {self.decider}
 
-    def fold(self, state: State, event: StoredEvent) -> State:
-        """The state after a stored event. Raises :class:`NewerVersion`."""
-        if event.decided_by is not None and event.decided_by not in self._known and decided_by(self.brain, event):
-            self.check(event)
-        return super().fold(state, event)
+    def seen(self, record: StoredEvent) -> Input:
+        """What the brain sees of a record. Raises :class:`NewerVersion`."""
+        if record.decided_by is not None and record.decided_by not in self._known and decided_by(self.brain, record):
+            self.check(record)
+        return super().seen(record)
 
     def check(self, decision: StoredEvent) -> None:
         """Raise :class:`NewerVersion` for a decision of a newer version: this code must not go on from it."""

@@ -108,9 +108,9 @@ class Folder(Generic[State]):
 
     def fold(self, state: State, event: StoredEvent) -> State:
         """The state after a stored event."""
-        return self._evolve(state, self._seen(event))
+        return self._evolve(state, self.seen(event))
 
-    def _seen(self, record: StoredEvent) -> Input:
+    def seen(self, record: StoredEvent) -> Input:
         """What the brain sees of a record."""
         # Unpacked at once: twice as fast as by name. This runs for every event of every history.
         (
@@ -130,7 +130,7 @@ class Folder(Generic[State]):
 
     def handle(self, state: State, event: StoredEvent, cause_position: int) -> tuple[State, Decided]:
         """Fold an input, decide on it, fold the decisions."""
-        seen = self._seen(event)
+        seen = self.seen(event)
         state = self._evolve(state, seen)
         wishes = self.brain.decide(state, seen)
         if not wishes:
@@ -193,19 +193,20 @@ async def load(
     for a key's decisions lie in the order of their causes. ``leave_out`` are inputs that were discarded.
     """
     session: Session[State] = Session(key, folder.brain.initial())
-    state, fold = session.state, folder.fold
+    # One call less for each event than by `fold`: histories are long.
+    state, evolve, seen = session.state, folder.brain.evolve, folder.seen
     async with asyncio.TaskGroup() as reads:
         async for page, steps in _merged(folder.brain, log, key, upto=upto, reads=reads):
             session.handled = page[-1].position
             if not steps:
                 for cause in page:
                     if not leave_out or cause.position not in leave_out:
-                        state = fold(state, cause)
+                        state = evolve(state, seen(cause))
             for cause, decisions in steps:
                 if cause.position not in leave_out:
-                    state = fold(state, cause)
+                    state = evolve(state, seen(cause))
                 for decision in decisions:
-                    state = fold(state, decision)
+                    state = evolve(state, seen(decision))
     session.state = state
     session.seen = session.handled
     session.handled = max(session.handled, upto)
