@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,7 @@ from hive_bus.events import (
     WorkflowRequested,
     WorkflowResumeRequested,
 )
+from hive_bus.tasks import together
 from hive_core_db.records import AppendRequest, Conflict, NotQuiet, WorkEnd, WorkItem
 from hive_errors import ModelNotChosen, NotFound, NothingToRetry, NothingWaits, RunEnded, RunExists, RunIdInvalid
 
@@ -49,6 +51,9 @@ Approve = Literal["ask", "all", "none"]
 
 class Hive:
     """A hive on one database. Inside ``async with`` it hosts the colony, unless ``serve=False``.
+
+    When the colony fails (the disk breaks, the log is damaged), the body of ``async with`` is cancelled, and
+    the failure is raised: nobody waits for runs that nothing moves.
 
     Args:
         url: The database; see ``open_bus``. Or ``bus``, an open one, which stays the caller's.
@@ -75,11 +80,12 @@ class Hive:
         self.workspace = Path(workspace)
         self.model = model
         self.tools = tools if tools is not None else builtin_tools()
-        self._url, self._bus, self._owns = url, bus, bus is None
+        self._url, self._bus = url, bus
         self._policy, self._open, self._brains, self._hands = policy, open_model, brains, hands
         self._serve = serve
         self._places = Places()
         self._colony: asyncio.Task[None] | None = None
+        self._open_parts = AsyncExitStack()
 
     @property
     def bus(self) -> Bus:
@@ -89,35 +95,36 @@ class Hive:
         return self._bus
 
     async def __aenter__(self) -> Self:
-        if self._bus is None:
-            self._bus = await open_bus(self._url, source="hive")
-        if self._serve:
-            colony = Colony(
-                self._bus,
-                tools=self.tools,
-                policy=self._policy,
-                open=self._open,
-                extra_brains=self._brains,
-                extra_hands=self._hands,
-            )
-            # The hive owns this one task and ends it in `__aexit__`; everything else lives in its task group.
-            self._colony = asyncio.get_running_loop().create_task(colony.run(), name="colony")
+        async with AsyncExitStack() as stack:
+            if self._bus is None:
+                self._bus = await open_bus(self._url, source="hive")
+                stack.push_async_callback(self._close_bus)
+            if self._serve:
+                colony = Colony(
+                    self._bus,
+                    tools=self.tools,
+                    policy=self._policy,
+                    open=self._open,
+                    extra_brains=self._brains,
+                    extra_hands=self._hands,
+                )
+                tasks = await stack.enter_async_context(together())
+                self._colony = tasks.create_task(colony.run(), name="colony")
+            self._open_parts = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         colony, self._colony = self._colony, None
-        try:
-            if colony is not None:
-                colony.cancel()
-                await asyncio.wait([colony])
-                if not colony.cancelled() and (problem := colony.exception()) is not None and error is None:
-                    raise problem
-        finally:
-            if self._owns and self._bus is not None:
-                bus, self._bus = self._bus, None
-                await bus.close()
+        if colony is not None:
+            colony.cancel()
+        await self._open_parts.__aexit__(kind, error, traceback)
+
+    async def _close_bus(self) -> None:
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            await bus.close()
 
     async def serve(self) -> None:
         """Wait while the colony serves; returns only when it failed, by raising its error."""

@@ -20,7 +20,7 @@ from hive_bus.brain import Input
 from hive_bus.event import Draft, Event
 from hive_core_db.engine import open_store
 from hive_core_db.url import parse
-from hive_errors import UndecodableEvent
+from hive_errors import StoreUnavailable, UndecodableEvent
 from tests.support.hives import (
     EVERYBODY_APPROVED,
     bodies,
@@ -178,7 +178,7 @@ async def test_a_file_locked_by_another_program_in_mid_run(
             await gate.open()
             await said("append.again", caplog)
         else:
-            await said("store.again", caplog)
+            await said(".again", caplog)
         assert await run.ended() is None
         other.execute("COMMIT")
         if when == "at the start":
@@ -348,3 +348,22 @@ async def test_a_full_disk_where_drones_work_is_the_tools_error(
         assert call["is_error"]
         assert "No space left" in call["output"]
         assert not (repository / "big.txt").exists()
+
+
+async def test_a_database_that_breaks_for_good_is_raised_where_somebody_waits(
+    tmp_path: Path, hive_url: str, gate: Gate
+) -> None:
+    """Somebody drops a table in mid-run: whoever waits for the run gets the error instead of waiting for ever."""
+    steps = flow(tmp_path, chain(tmp_path / "ledger", gate, 3))
+
+    async def wait_for_it() -> None:
+        async with Hive(hive_url, workspace=tmp_path) as hive:
+            run = await hive.start(steps)
+            await gate.wait()
+            with sqlite3.connect(parse(hive_url).path, isolation_level=None) as other:
+                other.execute("DROP TABLE partitions")
+            await gate.open()
+            await run.result()
+
+    with pytest.raises(StoreUnavailable, match="no such table"):
+        await wait_for_it()
