@@ -15,8 +15,8 @@ from hive_errors import TimedOut
 
 Status = Literal["completed", "failed", "cancelled"]
 ENDS = {"workflow.completed": "completed", "workflow.failed": "failed", "workflow.cancelled": "cancelled"}
-REOPENS = frozenset({"workflow.resumed", "task.retry_requested"})
-"""A person's retry takes an ended run up again: whoever waits for its end waits on."""
+TASK_ENDS = {"task.completed": False, "task.failed": True, "task.skipped": True, "task.cancelled": True}
+"""The ends of tasks, and whether a person may ask for another try behind them."""
 PAGE = 1000
 
 
@@ -45,21 +45,22 @@ class Run:
 
     async def events(self, *, after: int = 0) -> AsyncIterator[Record]:
         """Every record of the run from position ``after`` on, as it happens; ends behind the run's end."""
-        ended = False
+        ending = Ending(whole=not after)
         head = await self.bus.tail.refresh()
         async for record in self.recorded(after):
             after = record.position
-            ended = record.topic in ENDS or (ended and record.topic not in REOPENS)
+            ending.see(record)
             yield record
         head = max(head, after)
-        while not ended:
+        while ending.record is None:
             rows = await self.bus.tail.page(head)
             head = rows[-1].position if rows else head
             for row in rows:
                 if row.correlation_id == self.id and row.position > after:
                     after = row.position
-                    ended = row.topic in ENDS or (ended and row.topic not in REOPENS)
-                    yield Record._make(row)
+                    record = Record._make(row)
+                    ending.see(record)
+                    yield record
 
     async def recorded(self, after: int = 0) -> AsyncIterator[Record]:
         """The run's records that are in the log now."""
@@ -84,13 +85,40 @@ class Run:
 
     async def ended(self) -> Record | None:
         """The record that ended the run, None while it has not, or goes on again."""
-        end: Record | None = None
+        ending = Ending()
         async for record in self.recorded():
-            if record.topic in ENDS:
-                end = record
-            elif record.topic in REOPENS:
-                end = None
-        return end
+            ending.see(record)
+        return ending.record
+
+
+class Ending:
+    """Follows a run's records to its end: ``record`` is the one that ended it, None while it goes on.
+
+    A retry that the queen will take up opens the run again at once: whoever waits for its end waits on. One
+    that nothing follows from, of a task that completed or that never was, does not. ``whole`` is False where
+    the records do not begin with the run: a task that is not known may have failed before.
+    """
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self.record: Record | None = None
+        self._whole = whole
+        self._tasks: list[Record] = []
+
+    def see(self, record: Record) -> None:
+        """The next record of the run."""
+        if record.topic in ENDS:
+            self.record = record
+        elif record.topic in TASK_ENDS:
+            self._tasks.append(record)
+        elif self.record is None:
+            return
+        elif record.topic == "workflow.resumed" or (record.topic == "task.retry_requested" and self._taken_up(record)):
+            self.record = None
+
+    def _taken_up(self, wish: Record) -> bool:
+        task = wish.data.get("task_id")
+        last = next((end for end in reversed(self._tasks) if end.data["task_id"] == task), None)
+        return not self._whole if last is None else TASK_ENDS[last.topic]
 
 
 class Endings:

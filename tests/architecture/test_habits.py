@@ -18,6 +18,8 @@ MAY_SLEEP = {"tests/unit/test_watchdog.py"}
 VIRTUAL_TIME = (
     "tests/simulation/",
     "tests/support/brains.py",
+    "tests/support/runs_hands.py",
+    "tests/support/runs_simulation.py",
     "tests/support/sample_hands.py",
     "tests/support/shop_simulation.py",
     "tests/support/simulated.py",
