@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 import agents.queen_tasks
 from agents.colony import brains
@@ -17,8 +15,10 @@ from agents.drone import Drone
 from agents.planner import Planner
 from agents.queen import Queen
 from agents.reviewer import Reviewer
-from dashboard.cli.command import app
+from dashboard.cli.checks import redrive as redrive_command
+from dashboard.cli.exits import FAILED
 from dashboard.cli.redriving import differences_of_file, read_history
+from dashboard.cli.shell import Shell
 from hive_bus.brain import Input
 from hive_bus.bus import open_bus
 from hive_bus.event import Draft, Event
@@ -131,17 +131,19 @@ async def test_both_decisions_stand_beside_each_other(monkeypatch: pytest.Monkey
         assert one.today == tuple(row for row in one.recorded if row[1] != "drone.message")
 
 
-def test_a_brain_that_fails_on_an_old_event_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_brain_that_fails_on_an_old_event_is_an_answer_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`hive redrive FILE` ends with 1 and names run, position, brain and error; unchanged it says nothing and ends with 0."""
-    import_module("dashboard.cli.checks")
-    silent = CliRunner().invoke(app, ["redrive", str(DEMO)])
-    assert (silent.exit_code, silent.output) == (0, "")
+    shell = Shell(db=None, json=False, verbose=False, debug=False)
+    assert await redrive_command(shell, str(DEMO)) is None
+    assert capsys.readouterr().out == ""
     _broken_queen(monkeypatch)
-    done = CliRunner().invoke(app, ["redrive", str(DEMO)])
+    assert await redrive_command(shell, str(DEMO)) == FAILED
+    said = capsys.readouterr().out
     (position,) = _positions("task.review_completed", "queen", "changes_requested")
-    assert done.exit_code == 1
-    assert f"position {position} task.review_completed: the queen decides otherwise" in done.output
-    assert "KeyError: 'verdict'" in done.output
+    assert f"position {position} task.review_completed: the queen decides otherwise" in said
+    assert "KeyError: 'verdict'" in said
 
 
 async def test_a_log_on_disk_gives_the_same_answer_as_the_file(tmp_path: Path) -> None:
