@@ -141,6 +141,7 @@ async def test_a_cancelled_append_is_whole_or_not_at_all(hive_url: str) -> None:
     assert list(map(str, audit(hive_url))) == []
 
 
+@pytest.mark.may_block("it waits for a child that ends at once, or when its coverage is written")
 async def test_a_store_does_not_cross_a_fork(hive_url: str) -> None:
     """In a child process the parent's store refuses every call, and the parent goes on."""
     store = await open_store(hive_url)

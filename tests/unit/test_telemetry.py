@@ -34,10 +34,12 @@ log = get_logger("hive_bus.sample")
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """Leave the process's logging as it was."""
+    """Begin with logging as a program finds it, whatever tests before did; leave it as it was."""
     names = ("", *PACKAGES)
     levels = {name: logging.getLogger(name).level for name in names}
     handlers = list(logging.getLogger().handlers)
+    for name in PACKAGES:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     yield
     logging.getLogger().handlers[:] = handlers
     for name, level in levels.items():
