@@ -135,7 +135,7 @@ class GroupMember:
         checkpoints, tail = self._bus.store.checkpoints, self._bus.tail
         start = await start_position(self._start, self._bus.store.log)
         count = await patiently(lambda: checkpoints.ensure_group(self.group, partitions=self._partitions, start=start))
-        await patiently(lambda: checkpoints.join(self.group, lease.lease_id))
+        await self._join(lease)
         forget = tail.listen(lambda _: self._stir.set())
         try:
             await tail.refresh()
@@ -147,6 +147,14 @@ class GroupMember:
         finally:
             forget()
             await self._leave(lease)
+
+    async def _join(self, lease: ProcessLease) -> None:
+        try:
+            await patiently(lambda: self._bus.store.checkpoints.join(self.group, lease.lease_id))
+        except Fenced:
+            # Others closed it while this process stood still: its renewal hears of it soon, then there is a new one.
+            await lease.lost.wait()
+            raise _LeaseLost from None
 
     async def _watch(self, lease: ProcessLease) -> None:
         await lease.lost.wait()

@@ -140,6 +140,19 @@ async def test_a_lost_lease_is_replaced(bus: Bus) -> None:
     assert [number_of(record) for record in notes.records] == [1]
 
 
+async def test_a_lease_lost_before_joining_is_replaced(bus: Bus) -> None:
+    """Whoever stood still between opening its lease and joining does not end: it joins with the next one."""
+    bus.lease_seconds = 0.4
+    lease = await bus.open_lease()
+    await bus.store.leases.close(lease.lease_id)
+    notes = Notes()
+    async with running(member(bus, notes)):
+        await say(bus, 1)
+        async with asyncio.timeout(10):
+            await notes.begun.wait()
+        assert lease.lease_id not in (await held(bus)).values()
+
+
 async def test_what_a_stale_owner_publishes_is_refused(bus: Bus, hive_url: str) -> None:
     """The handler finishes after its partition was taken over: nothing of it is in the log, its successor's is."""
     begun, go = asyncio.Event(), asyncio.Event()

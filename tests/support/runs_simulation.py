@@ -135,7 +135,7 @@ class RunsSimulation:
         await asyncio.sleep(self._random.random() * 2)
         event = self._wanted()
         await _said(lambda: bus.publish(event, correlation_id=run, stream=f"{run}/run", event_id=f"asked-{run}"))
-        if self._random.random() < 0.1:
+        if self._random.random() < 0.3:
             self._left.add(run)
         for _ in range(self._random.choice([0, 0, 1, 2, 4])):
             await asyncio.sleep(self._random.expovariate(0.5))
