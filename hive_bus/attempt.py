@@ -1,7 +1,7 @@
 """One attempt of an effect: what was claimed, and what comes of letting a hand perform it.
 
 Whatever a hand does is an outcome here: a result, or a failure by the effect's class.
-It knows hands and policies, and neither queue nor log.
+It knows hands and policies, and nothing of the queue.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+from hive_bus.bus import Bus
 from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
 from hive_bus.event import Event
 from hive_bus.hand import Hand, HandContext
@@ -16,6 +17,9 @@ from hive_bus.record import Record
 from hive_bus.telemetry import get_logger
 
 LONGEST_BACKOFF = 300.0
+LOST = "lost"
+"""The kind of a failure whose process died: it says nothing about the effect."""
+PAGE = 1000
 
 _log = get_logger(__name__)
 
@@ -58,6 +62,16 @@ def raised(claimed: Claimed, problem: Exception) -> Failure:
     repeatable = claimed.policy.effect is not EffectClass.UNSAFE
     kind = "error" if repeatable else "unknown"
     return Failure(reason=f"{type(problem).__name__}: {problem}", kind=kind, retryable=repeatable)
+
+
+async def lost_attempts(bus: Bus, intent: Record) -> int:
+    """How many attempts of an effect ended because their process did, as the intent's stream tells."""
+    topic, after, lost = f"{intent.topic.rpartition('.')[0]}.attempt_failed", intent.version, 0
+    while page := await bus.store.log.read_stream(intent.stream, after=after, limit=PAGE):
+        after = page[-1].version
+        mine = (Record._make(row) for row in page if row.topic == topic and row.causation_id == intent.event_id)
+        lost += sum(record.data.get("kind") == LOST for record in mine)
+    return lost
 
 
 def backoff(claimed: Claimed, failure: Failure, jitter: float) -> float:

@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from hive_bus.attempt import LOST, lost_attempts
 from hive_bus.bus import Bus
-from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
+from hive_bus.effects import LOST_ATTEMPTS, EffectClass, Failure, Intent, WorkPolicy
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event, event_class
 from hive_bus.lease import reap_dead
@@ -100,7 +101,7 @@ class Clock:
             if await self.bus.store.work.make_ready(item.work_id) and self._on_ready is not None:
                 self._on_ready()
             return True
-        event, change = meaning(item, intent)
+        event, change = meaning(item, intent, lost=await self._lost(item, record, intent))
         now = self.bus.now()
         new = encode_event(
             event,
@@ -115,6 +116,12 @@ class Clock:
         if self._on_ready is not None and isinstance(change, WorkRetry):
             self._on_ready()
         return True
+
+    async def _lost(self, item: WorkItem, record: Record, intent: Intent) -> int:
+        """How many attempts' processes died before; only asked where it matters."""
+        if item.reason not in _CUT_OFF or item.attempt < _policy(intent).max_attempts:
+            return 0
+        return await lost_attempts(self.bus, record)
 
     async def _intent(self, item: WorkItem) -> tuple[Record | None, Intent | None]:
         """The item's intent; one that this process cannot decode is left to newer ones."""
@@ -131,6 +138,7 @@ class Clock:
 
 
 _TIMELY = (".attempt_failed", ".cancel_requested")
+_CUT_OFF = {"lease": "its process is gone", "running": "it ran too long", "silent": "it fell silent"}
 
 
 def _soon(row: StoredEvent) -> bool:
@@ -152,8 +160,11 @@ def _soon(row: StoredEvent) -> bool:
     return 0 < policy.delay < POLL or policy.waits_for == "time" or soonest < POLL
 
 
-def meaning(item: WorkItem, intent: Intent) -> tuple[Event, WorkChange]:
-    """What a due row means: the event to append, and what becomes of the row (a pure function)."""
+def meaning(item: WorkItem, intent: Intent, *, lost: int = 0) -> tuple[Event, WorkChange]:
+    """What a due row means: the event to append, and what becomes of the row (a pure function).
+
+    ``lost`` is how many attempts before this one ended with their process.
+    """
     end = WorkEnd(work_id=item.work_id, fence=item.fence)
     match item.reason:
         case "delay":
@@ -163,22 +174,22 @@ def meaning(item: WorkItem, intent: Intent) -> tuple[Event, WorkChange]:
         case "total" if _policy(intent).waits_for == "person":
             return intent.due(), end
         case "lease" | "running" | "silent":
-            return _cut_off(item, intent)
+            return _cut_off(item, intent, lost)
         case _:
             reason = f"{item.reason} timeout: nobody ended it in time"
             return intent.failed(Failure(reason=reason, kind="timeout"), attempts=item.attempt), end
 
 
-def _cut_off(item: WorkItem, intent: Intent) -> tuple[Event, WorkChange]:
+def _cut_off(item: WorkItem, intent: Intent, lost: int) -> tuple[Event, WorkChange]:
     """An attempt that nobody will finish: its effect class decides."""
-    policy = _policy(intent)
-    words = {"lease": "its process is gone", "running": "it ran too long", "silent": "it fell silent"}
-    reason = words[item.reason or "lease"]
+    policy, gone = _policy(intent), item.reason == "lease"
+    reason = _CUT_OFF[item.reason or "lease"]
     if policy.effect is EffectClass.UNSAFE:
         failure = Failure(reason=f"{reason}: it may have run, in part or in full", kind="unknown")
     else:
-        failure = Failure(reason=reason, kind="lost", retryable=True)
-        if item.attempt < policy.max_attempts:
+        failure = Failure(reason=reason, kind=LOST if gone else "timeout", retryable=True)
+        # A process that died says nothing about the effect, unless they keep dying in it.
+        if item.attempt - lost - gone < policy.max_attempts and lost < LOST_ATTEMPTS:
             event = intent.attempt_failed(failure, attempt=item.attempt, retry_in=0.0)
             return event, WorkRetry(work_id=item.work_id, fence=item.fence, delay=0)
     return intent.failed(failure, attempts=item.attempt), WorkEnd(work_id=item.work_id, fence=item.fence)

@@ -17,6 +17,9 @@ import rfc8785
 
 from hive_bus.event import Event, event_class
 
+LOST_ATTEMPTS: Final = 20
+"""So many processes may die in one effect before it is thought to be what kills them."""
+
 
 class EffectClass(StrEnum):
     """What may be done when a crash leaves it unknown whether an effect happened."""
@@ -40,7 +43,8 @@ class WorkPolicy:
     """How the queue treats an intent. Durations are seconds; a timeout of None never strikes.
 
     ``labels`` are what a hand must have, ``waits_for`` is who moves it first: a hand,
-    time (after ``delay``), or a person. ``max_attempts`` counts claims, lost leases included.
+    time (after ``delay``), or a person. ``max_attempts`` bounds the attempts that failed by
+    themselves; attempts whose process died do not count, up to ``LOST_ATTEMPTS`` of them.
     """
 
     labels: tuple[str, ...]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hive_bus.ahead import Ahead, provisional
-from hive_bus.attempt import Claimed, backoff, perform, raised
+from hive_bus.attempt import Claimed, backoff, lost_attempts, perform, raised
 from hive_bus.bus import Bus
 from hive_bus.effects import Failure, WorkPolicy
 from hive_bus.envelope import encode_event
@@ -261,7 +261,7 @@ class HandRunner:
                 return
             # From here on a request to cancel comes too late: what came of it is on its way.
             self._ending.add(work_id)
-            events, work = self._outcome(claimed, outcome)
+            events, work = self._outcome(claimed, outcome, lost=await self._lost(claimed, outcome))
             await self._end(claimed, outcome, events, work)
 
     async def _perform(self, claimed: Claimed) -> Event | Failure:
@@ -276,13 +276,22 @@ class HandRunner:
             touch=lambda: self._touch(claimed),
         )
 
-    def _outcome(self, claimed: Claimed, outcome: Event | Failure) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
+    async def _lost(self, claimed: Claimed, outcome: Event | Failure) -> int:
+        """How many attempts ended because their process died; only asked where it matters."""
+        last = claimed.attempt >= claimed.policy.max_attempts
+        if isinstance(outcome, Failure) and outcome.retryable and last:
+            return await lost_attempts(self.bus, claimed.record)
+        return 0
+
+    def _outcome(
+        self, claimed: Claimed, outcome: Event | Failure, *, lost: int = 0
+    ) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
         """The events and queue changes of an outcome: a result, another attempt, or the end."""
         work_id, fence = claimed.work_id, claimed.fence
         end: tuple[WorkChange, ...] = (WorkEnd(work_id=work_id, fence=fence),)
         if not isinstance(outcome, Failure):
             return [self._event(claimed, outcome)], end
-        if outcome.retryable and claimed.attempt < claimed.policy.max_attempts:
+        if outcome.retryable and claimed.attempt - lost < claimed.policy.max_attempts:
             wait = backoff(claimed, outcome, self.bus.ids.jitter())
             event = claimed.intent.attempt_failed(outcome, attempt=claimed.attempt, retry_in=round(wait, 3))
             retry = WorkRetry(work_id=work_id, fence=fence, delay=round(wait * 1_000_000))

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from hive_bus.clock import Clock
+from hive_bus.clock import Clock, meaning
+from hive_bus.effects import LOST_ATTEMPTS
 from hive_bus.event import Event
 from hive_bus.events import ApprovalDenied, ApprovalGranted
 from hive_bus.hand import HandContext
 from hive_bus.record import Record
 from hive_bus.testing import SimulatedLoop, run_simulated
-from hive_core_db.records import AppendRequest, NewEvent, WorkInsert
+from hive_core_db.records import AppendRequest, NewEvent, WorkEnd, WorkInsert, WorkItem, WorkRetry
 from tests.support.brains import Asked, Trial, Try, bench, pass_time, simulated_bus
 from tests.support.sample_brain import OrderPlaced, OrderStopped, Shop
 from tests.support.sample_hands import Moods, World, shop_hands
@@ -154,3 +155,42 @@ def test_what_only_newer_processes_can_read_does_not_run_in_circles(tmp_path: Pa
         return looks
 
     assert run_simulated(1, main) < 40
+
+
+def due(reason: str, attempt: int) -> WorkItem:
+    """A row of the queue that is due."""
+    return WorkItem(
+        work_id="w",
+        position=1,
+        topic=Try.TOPIC,
+        correlation_id="c",
+        stream="c/lab",
+        queue="try",
+        state="claimed",
+        turn=1.0,
+        attempt=attempt,
+        fence=2 * attempt - 1,
+        lease_id="gone",
+        cancel_requested=False,
+        due_at=0,
+        claimed_at=0,
+        inserted_at=0,
+        reason=reason,
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "attempt", "lost", "again"),
+    [
+        ("lease", 3, 2, True),
+        ("lease", 10, 9, True),
+        ("lease", 4, 0, False),
+        ("lease", LOST_ATTEMPTS + 1, LOST_ATTEMPTS, False),
+        ("running", 3, 0, False),
+        ("running", 3, 1, True),
+    ],
+)
+def test_a_process_that_dies_uses_up_no_attempt(reason: str, attempt: int, lost: int, *, again: bool) -> None:
+    """What failed by itself counts, what died with its process does not, unless they keep dying in it."""
+    _, change = meaning(due(reason, attempt), Try(), lost=lost)
+    assert isinstance(change, WorkRetry if again else WorkEnd)
