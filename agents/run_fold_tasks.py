@@ -7,7 +7,7 @@ waited only for the one that ended is judged at once. It must not know intents' 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from agents.plan import repairs
 from agents.references import StepView
@@ -58,6 +58,7 @@ def _ready(run: Run, event: task.TaskReady, record: Input) -> Run:
         found,
         phase="droning" if prompt else "ready",
         try_number=event.try_number,
+        tried=event.try_number,
         base=event.workspace.get("base"),
         origin=found.origin if found.base else event.workspace.get("base"),
         commit=None,
@@ -140,7 +141,7 @@ def _retried(run: Run, event: task.TaskRetried, _record: Input) -> Run:
         case "rerun":
             return run.put(changed(new, phase="queued", base=None))
         case _ if found.ended:
-            return _reopened(run, changed(new, failures=0, round=1, base=None, commit=None))
+            return _reopened(run, changed(new, **_AFRESH))
         case _:
             return run
 
@@ -153,13 +154,24 @@ def _reopened(run: Run, again: Task) -> Run:
     run = run.put(changed(again, phase="ask" if asked else "queued"), views=views)
     names = [name for name in run.descendants(again) if run.tasks[name].phase in _UNTOUCHED]
     for name in names:
-        run = run.put(changed(run.tasks[name], phase="pending", reason=""), views={**run.views, name: _PENDING})
+        waiting = _anew(run.tasks[name])
+        run = run.put(changed(waiting, phase="pending", reason=""), views={**run.views, name: _PENDING})
     for name in names:
         found = run.tasks[name]
         waits = sum(not run.tasks[before].ended for before in (*found.needs, *found.after))
         one = changed(found, waits=waits)
         run = run.put(one) if waits else opened(run, one)
     return run
+
+
+_AFRESH: Final[Mapping[str, Any]] = {"failures": 0, "round": 1, "base": None, "commit": None}
+
+
+def _anew(task_: Task) -> Task:
+    """A task that waits once more: a try that a cancellation cut off is over, and no drone is hatched twice."""
+    if not task_.tried:
+        return task_
+    return changed(task_, try_number=max(task_.try_number, task_.tried + 1), delay=0.0, **_AFRESH)
 
 
 _UNTOUCHED: Final = frozenset({"skipped", "cancelled", "pending", "queued", "ask", "skip", "broken"})

@@ -91,7 +91,8 @@ class Task:
     """One task of the plan. ``spec`` is its normalised workflow step.
 
     ``after`` are the tasks that may repair what it needs; ``waits`` counts what of both has
-    not ended. ``failures`` are the tries that failed by themselves, ``round`` counts reviews.
+    not ended. ``tried`` is the last try that began, ``failures`` are those that failed by
+    themselves, ``round`` counts reviews.
     ``base`` is the commit the current try starts from (None: the run's tip), ``commit`` what its
     drone left, ``origin`` where the first of the tries began that build on each other.
     """
@@ -106,6 +107,7 @@ class Task:
     phase: Phase = "pending"
     waits: int = 0
     try_number: int = 1
+    tried: int = 0
     failures: int = 0
     round: int = 1
     reason: str = ""

@@ -9,7 +9,7 @@ import pytest
 from agents.planner import Planner
 from agents.queen import Queen
 from hive_bus.events.approval import ApprovalCancelRequested, ApprovalGranted, ApprovalRequested
-from hive_bus.events.drone import DroneInterrupted, DroneInterruptRequested
+from hive_bus.events.drone import DroneHatched, DroneInterrupted, DroneInterruptRequested
 from hive_bus.events.task import (
     TaskCancelled,
     TaskCancelRequested,
@@ -201,6 +201,20 @@ def test_a_retried_prompt_step_starts_from_the_tip_with_a_fresh_drone() -> None:
     hive.given(TaskRetryRequested(task_id="fix"))
     event: Any = hive.last(TaskReady)
     assert (event.try_number, event.workspace["base"]) == (2, "c0")
+
+
+def test_what_was_cut_off_and_waits_anew_has_a_new_drone() -> None:
+    """The first drone of the step is over, and its stream with it: the retry of what the step needs hatches another."""
+    steps = ({"id": "a", "run": "a"}, FIX | {"needs": ["a"], "when": "always()"})
+    hive = started(*steps).when(broke("a")).given(STOP)
+    drone = hive.last(DroneHatched).drone_id
+    hive.given(DroneInterrupted(drone_id=drone, task_id="fix"), stream=f"drone/{drone}")
+    while hive.cancel_asked.keys() & hive.open.keys():
+        hive.cancelled(next(hive.open[key] for key in hive.cancel_asked if key in hive.open))
+    assert hive.topics[-1] == "workflow.cancelled"
+    hive.given(TaskRetryRequested(task_id="a")).when(done("a"))
+    assert [one.drone_id for one in hive.all(DroneHatched)] == ["fix.1", "fix.2"]
+    assert hive.last(TaskReady).try_number == 2
 
 
 def test_an_end_is_an_end() -> None:

@@ -188,8 +188,9 @@ class RunsSimulation:
     async def _settled(self, bus: Bus, hive: Hive) -> None:
         """Answer what is open, until every run has ended or waits for somebody who left."""
         while True:
+            head = await bus.head()
             waiting = [run for run in self._runs if not await self._is_over(bus, hive, run)]
-            if not waiting:
+            if not waiting and await self._is_read(bus, head):
                 return
             for run in waiting:
                 if run in self._left:
@@ -197,6 +198,11 @@ class RunsSimulation:
                 for record in await hive.waiting(run):
                     await self._say(hive, run, record.data["approval_id"])
             await asyncio.sleep(1.0)
+
+    async def _is_read(self, bus: Bus, head: int) -> bool:
+        """Every brain has handled everything up to ``head``, and nothing came of it."""
+        rows = [row for brain in brains() for row in await bus.store.checkpoints.partitions(f"brain/{brain.name}")]
+        return all(row.position >= head for row in rows) and await bus.head() == head
 
     async def _is_over(self, bus: Bus, hive: Hive, run: str) -> bool:
         """Ended, or nothing but questions is open, and somebody left before they were answered."""
