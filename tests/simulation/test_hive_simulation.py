@@ -13,7 +13,7 @@ from tests.conftest import DEFAULT_FAULT_SECONDS
 from tests.support.shop_simulation import ShopSimulation
 from tests.support.simulated import log_digest
 
-SEEDS = 200
+SEEDS = 100
 BLOCKS = 10
 
 

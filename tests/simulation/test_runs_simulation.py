@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from itertools import count
@@ -67,3 +70,23 @@ def test_more_seeds(tmp_path: Path, fault_seconds: float) -> None:
 def test_a_seed_repeats(seed: int, tmp_path: Path) -> None:
     """The same seed gives the same log, row by row, so a failing one can be looked at."""
     assert _simulate(seed, tmp_path / "one")[1] == _simulate(seed, tmp_path / "two")[1]
+
+
+def test_a_seed_repeats_in_another_process(tmp_path: Path) -> None:
+    """Whoever is told a failing seed sees the same run: nothing hangs on the order of hashes or on a process."""
+    code = (
+        "from pathlib import Path\n"
+        "from tests.simulation.test_runs_simulation import _simulate\n"
+        f"print(_simulate(7, Path({str(tmp_path)!r}))[1])"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": value},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for value in ("1", "4711")
+    ]
+    assert found[0] == found[1] != ""
