@@ -12,6 +12,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import hive_bus.lease
 import hive_bus.tail
 import hive_core_db.sqlite.leases
 from hive_bus.brain import Brain
@@ -149,16 +150,21 @@ class SimulatedHost:
 
 @contextlib.contextmanager
 def seeded(loop: SimulatedLoop) -> Iterator[None]:
-    """Lease ids from the seed, for members take partitions in their order; and a tail that often looks late."""
+    """Lease ids from the seed, for members take partitions in their order; and a tail that often looks late.
+
+    Nobody looks for a host among the processes of the system, where there is only one: time ends the leases of the dead.
+    """
     leases: Any = hive_core_db.sqlite.leases
     tail: Any = hive_bus.tail
-    before = leases.secrets, tail.POLL_SECONDS
+    process: Any = hive_bus.lease
+    before = leases.secrets, tail.POLL_SECONDS, process._system
     leases.secrets = SimpleNamespace(token_hex=lambda size: f"{loop.random.getrandbits(8 * size):0{2 * size}x}")
     tail.POLL_SECONDS = loop.random.choice([0.03, 0.2, 0.5])
+    process._system = str
     try:
         yield
     finally:
-        leases.secrets, tail.POLL_SECONDS = before
+        leases.secrets, tail.POLL_SECONDS, process._system = before
 
 
 def vocabulary() -> Vocabulary:
