@@ -147,11 +147,13 @@ def _retried(run: Run, event: task.TaskRetried, _record: Input) -> Run:
 
 
 def _reopened(run: Run, again: Task) -> Run:
-    """A person's retry: the task may start again, and what was passed over because of it waits for it anew."""
+    """A person's retry: the task may start again once what it needs has ended; what was passed over waits for it anew."""
     asked = bool(again.spec.get("approval")) and run.approve == "ask"
     views = run.views.copy()
     views[again.id] = _PENDING
-    run = run.put(changed(again, phase="ask" if asked else "queued"), views=views)
+    waits = sum(not run.tasks[before].ended for before in (*again.needs, *again.after))
+    phase: Phase = "pending" if waits else "ask" if asked else "queued"
+    run = run.put(changed(again, phase=phase, waits=waits), views=views)
     names = [name for name in run.descendants(again) if run.tasks[name].phase in _UNTOUCHED]
     for name in names:
         waiting = _anew(run.tasks[name])

@@ -203,6 +203,15 @@ def test_a_retried_prompt_step_starts_from_the_tip_with_a_fresh_drone() -> None:
     assert (event.try_number, event.workspace["base"]) == (2, "c0")
 
 
+def test_two_retries_keep_their_order() -> None:
+    """Both failed, and one needs the other: it starts again when the other has ended again."""
+    steps = ({"id": "a", "run": "a"}, {"id": "b", "run": "b", "needs": ["a"], "when": "always()"})
+    hive = started(*steps).when(broke("a")).when(broke("b"))
+    hive.given(TaskRetryRequested(task_id="a"), TaskRetryRequested(task_id="b"))
+    assert [task.event.task_id for task in hive.open_of(TaskReady)] == ["a"]  # type: ignore[attr-defined]
+    assert hive.when(done("a")).when(done("b")).topics[-1] == "workflow.completed"
+
+
 def test_what_was_cut_off_and_waits_anew_has_a_new_drone() -> None:
     """The first drone of the step is over, and its stream with it: the retry of what the step needs hatches another."""
     steps = ({"id": "a", "run": "a"}, FIX | {"needs": ["a"], "when": "always()"})
