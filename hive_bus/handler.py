@@ -20,7 +20,6 @@ from hive_bus.parking import COMMANDS, RetryPolicy, describe, hopeless
 from hive_bus.record import Record
 from hive_bus.recovery import Failure, Holding, Recovery
 from hive_bus.subscription import FROM_BEGINNING, Start
-from hive_bus.tasks import together
 from hive_bus.telemetry import get_logger
 from hive_errors import NewerVersion
 
@@ -133,12 +132,7 @@ class HandlerGroup:
 
     async def run(self) -> None:
         """Handle records until cancelled. Raises what ``GroupMember.run`` raises."""
-        async with together() as tasks:
-            retries = tasks.create_task(self._recovery.run(), name=f"{self.group}: retries")
-            try:
-                await self.member.run()
-            finally:
-                retries.cancel()
+        await self._recovery.beside(self.member.run())
 
     async def caught_up(self, position: int, *, within: float) -> None:
         """Return when everything up to ``position`` is handled or parked; :class:`TimedOut` after ``within`` s."""

@@ -108,12 +108,7 @@ class ProjectionHost:
 
     async def run(self) -> None:
         """Fold records until cancelled."""
-        async with together() as tasks:
-            retries = tasks.create_task(self._recovery.run(), name=f"{self.group}: retries")
-            try:
-                await self.member.run()
-            finally:
-                retries.cancel()
+        await self._recovery.beside(self.member.run())
 
     async def caught_up(self, position: int, *, within: float) -> None:
         """Return when the documents hold everything up to ``position``; :class:`TimedOut` after ``within`` s."""

@@ -8,7 +8,7 @@ behind the one just handled: that is decided without an await between look and r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -20,6 +20,7 @@ from hive_bus.envelope import Collector
 from hive_bus.events.system import EventDiscarded
 from hive_bus.parking import Parked, RetryPolicy, parked_event, records_of
 from hive_bus.record import Record
+from hive_bus.tasks import together
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import NewEvent, ParkChange, UnparkKey, Verdict
 from hive_errors import Fenced, NewerVersion
@@ -163,6 +164,15 @@ class Recovery:
         row = parked.row(self._group, owned.number, retry_in=0)
         holding.chain.add(Link(key=key, position=record.position, parks=(row,)))
         self._wake.set()
+
+    async def beside(self, member: Coroutine[None, None, None]) -> None:
+        """Run the member with the retries beside it; they end with it."""
+        async with together() as tasks:
+            retries = tasks.create_task(self.run(), name="retries")
+            try:
+                await member
+            finally:
+                retries.cancel()
 
     async def run(self) -> None:
         """Start what is due, side by side, until cancelled."""
