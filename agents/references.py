@@ -12,14 +12,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 StepStatus: TypeAlias = Literal["pending", "completed", "failed", "skipped", "cancelled"]
 Key: TypeAlias = str | int
 
 STEP_FIELDS = ("output", "exit_code", "status", "json")
 RUN_FIELDS = ("id", "goal", "name")
-STATUSES: tuple[str, ...] = get_args(StepStatus)
 
 _NAME = re.compile(r"[\w-]+")
 _INDEX = re.compile(r"\[\s*(-?[0-9]{1,9})\s*\]")

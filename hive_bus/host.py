@@ -19,6 +19,7 @@ from hive_bus.bus import Bus
 from hive_bus.envelope import encode_event, work_changes
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups import GroupMember, Owned
+from hive_bus.parking import COMMANDS, discarded
 from hive_bus.record import Record
 from hive_bus.session import (
     Folder,
@@ -95,7 +96,7 @@ class BrainHost(Generic[State]):
         """A partition is ours: whatever was remembered of it is stale."""
         self._forget(partition.number)
         self._owned[partition.number] = partition
-        self._discarded |= await discarded(self.bus, self.group)
+        self._discarded |= await discarded(self.bus, self.group.__eq__)
         for row in await self.bus.store.checkpoints.parked(self.group, partition=partition.number):
             self._sessions[row.key] = Session(row.key, self.brain.initial(), partition.number, parked=True)
 
@@ -262,7 +263,7 @@ class BrainHost(Generic[State]):
 
     # Orders: a person mended the code and takes a parked key up again, or discards what it failed on.
 
-    command_topics: tuple[str, ...] = (KeyUnparked.TOPIC, EventDiscarded.TOPIC)
+    command_topics: tuple[str, ...] = COMMANDS
 
     def command_key(self, record: Record) -> str | None:
         """The key that an order is about, if it is for this brain."""
@@ -411,16 +412,6 @@ class _Checked(Folder[State]):
         if version > self.brain.version:
             raise NewerVersion(what=f"brain {self.brain.name}", stored=version, known=self.brain.version)
         self._known.add(decider)
-
-
-async def discarded(bus: Bus, group: str) -> set[int]:
-    """Positions that were discarded for a group: a rebuild leaves them out."""
-    found = set()
-    async for record in bus.read(EventDiscarded.TOPIC):
-        event = record.event
-        if isinstance(event, EventDiscarded) and event.group == group:
-            found.add(event.position)
-    return found
 
 
 def _words(problem: Exception) -> str:

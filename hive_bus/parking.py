@@ -8,7 +8,7 @@ who calls the handler is in ``handler.py``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -189,3 +189,9 @@ async def _tell(bus: Bus, row: ParkedKey, event: Event, *, from_position: int) -
         ),
     )
     return (await bus.submit(request)).first
+
+
+async def discarded(bus: Bus, of: Callable[[str], bool]) -> frozenset[int]:
+    """Positions that people discarded for the groups that ``of`` says yes to: a rebuild leaves them out."""
+    found = [record.data async for record in bus.read(EventDiscarded.TOPIC)]
+    return frozenset(int(data["position"]) for data in found if of(str(data.get("group"))))

@@ -18,9 +18,8 @@ import orjson
 from hive_bus.chain import Link
 from hive_bus.consumer import Owned
 from hive_bus.envelope import Collector
-from hive_bus.events.system import EventDiscarded
 from hive_bus.groups import GroupMember
-from hive_bus.parking import COMMANDS, RetryPolicy, describe, hopeless
+from hive_bus.parking import COMMANDS, RetryPolicy, describe, discarded, hopeless
 from hive_bus.record import Record
 from hive_bus.recovery import Failure, Holding, Recovery
 from hive_bus.tasks import together
@@ -119,7 +118,9 @@ class ProjectionHost:
     async def assigned(self, partition: Owned) -> None:
         """Forget what another process may have changed; learn what a rebuild leaves out."""
         self._bodies.clear()
-        self._left_out = await discarded_of(self.bus, self.projection.name)
+        # What was discarded for any version of the view: a rebuild leaves it out as well.
+        versions = f"view/{self.projection.name}."
+        self._left_out = await discarded(self.bus, lambda group: group.startswith(versions))
         self._holding = await self._recovery.hold(partition)
 
     async def revoked(self, partition: Owned) -> None:
@@ -285,13 +286,6 @@ def group_of(view: str, version: int) -> str:
 def encode_document(document: Document) -> str:
     """A document as it is stored: JSON, keys sorted, so that equal documents are equal bytes."""
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
-
-
-async def discarded_of(bus: Bus, view: str) -> frozenset[int]:
-    """Positions that people discarded for any version of a view: a rebuild leaves them out as well."""
-    groups = f"view/{view}."
-    found = [record.data async for record in bus.read(EventDiscarded.TOPIC)]
-    return frozenset(int(data["position"]) for data in found if str(data.get("group")).startswith(groups))
 
 
 def _flush(holding: Holding, views: list[ViewWrite], position: int) -> None:
