@@ -42,7 +42,7 @@ ScriptFile = Annotated[
         "run examples/ci.yaml --workspace . --approve all",
         "run 'Make the tests pass' --model claude-sonnet-5-5",
         "run ci.yaml --id nightly-0412 --if-exists return",
-        "run ci.yaml --detach    # an `hive up` does it",
+        "run ci.yaml --detach    # a `hive up` does it",
     ),
 )
 async def run(
@@ -63,7 +63,7 @@ async def run(
         ),
     ] = "error",
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Only ask for it: an `hive up` does the work.")
+        bool, typer.Option("--detach", "-d", help="Only ask for it: a `hive up` does the work.")
     ] = False,
     approve: Annotated[
         str,
