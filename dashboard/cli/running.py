@@ -62,9 +62,7 @@ async def run(
             "--if-exists", metavar="error|return", help="When a run of that id exists: fail, or go on with it."
         ),
     ] = "error",
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Only ask for it: a `hive up` does the work.")
-    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Only ask for it: a `hive up` does the work.")] = False,
     approve: Annotated[
         str,
         typer.Option(
