@@ -6,7 +6,7 @@ implementations for one database share a folder, for they share a connection and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 from hive_core_db.records import (
@@ -32,6 +32,11 @@ class EventLog(Protocol):
         cancelled ``append`` has happened whole or not at all.
     """
 
+    @property
+    def lanes(self) -> int:
+        """How many ``append`` calls may be under way at once; of two, either may be the first in the log."""
+        ...
+
     async def meta(self) -> LogMeta: ...
     async def append(self, batch: Sequence[AppendRequest]) -> list[Verdict]:
         """Judge the requests in order, as if committed apart, in one transaction (checkpoints, work, views ride along)."""
@@ -40,6 +45,10 @@ class EventLog(Protocol):
     async def head(self) -> int: ...
     async def poll(self) -> int | None:
         """The head if another connection may have written since the last poll, else None; microseconds when idle."""
+        ...
+
+    def watch(self, callback: Callable[[int], None]) -> None:
+        """Call ``callback`` on the loop with the head that a wake-up names, where the database sends any: a poll comes later."""
         ...
 
     async def read(
