@@ -3,6 +3,7 @@
 * A test that blocks the event loop fails, with the place (`tests/watchdog.py`); mark it `may_block("why")` where that is its point.
 * Nothing is skipped where ``CI`` is set: a skipped test fails the run.
 * Variables of the hive and keys of model providers are removed: no test reads a real database or calls a real model.
+* A test that asks for a hive's address runs on every database in `DATABASES`, unless `sqlite_only("why")` says what is special about it.
 """
 
 from __future__ import annotations
@@ -10,20 +11,24 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.postgres import SERVER_VARIABLE, Servers
 from tests.watchdog import LoopWatchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
 FAULT_SECONDS_VARIABLE = "HIVE_FAULT_SECONDS"
 DEFAULT_FAULT_SECONDS = 2.0
 TIMEOUT = 20.0
+KEPT_VARIABLES = {FAULT_SECONDS_VARIABLE, SERVER_VARIABLE}
+DATABASES = ("sqlite",)
+"""What every test with a hive runs on; `postgres` is the newest version, the contract suite runs on the older one too."""
 
 _WATCHDOG = pytest.StashKey[LoopWatchdog]()
 
@@ -31,7 +36,7 @@ _WATCHDOG = pytest.StashKey[LoopWatchdog]()
 def pytest_configure(config: pytest.Config) -> None:
     """Remove what could lead a test to somebody's real hive or model, choose hypothesis' profile, and start to count skips."""
     for name in list(os.environ):
-        is_ours = name.startswith("HIVE_") and name != FAULT_SECONDS_VARIABLE
+        is_ours = name.startswith("HIVE_") and name not in KEPT_VARIABLES
         if is_ours or name.startswith(("ANTHROPIC_", "CLAUDE_", "OTEL_")):
             del os.environ[name]
     # No deadlines: a busy machine is no bug. A soak looks at fifty times as many examples.
@@ -39,6 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("soak", settings.get_profile("hive"), max_examples=5000)
     settings.load_profile("soak" if _fault_seconds() > DEFAULT_FAULT_SECONDS else "hive")
     config.pluginmanager.register(SkipCount(), "skip-count")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a hive's address once on each kind of database."""
+    if "database" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("sqlite_only")
+        metafunc.parametrize("database", ("sqlite",) if only else DATABASES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -112,27 +124,68 @@ class SkipCount:
         return bool(os.environ.get("CI")) and bool(self.skipped)
 
 
+class NewDatabase(Protocol):
+    """Makes an empty database on a real PostgreSQL server and returns its address."""
+
+    def __call__(self, version: int = 18) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def postgres_servers() -> Iterator[Servers]:
+    """The PostgreSQL servers of this run: started when first asked for, gone when the run ends."""
+    servers = Servers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def new_database(postgres_servers: Servers) -> Iterator[NewDatabase]:
+    """As many empty PostgreSQL databases as a test asks for, dropped when it ends."""
+    postgres_servers.databases()  # started here, for a test may ask on its event loop
+    made: list[str] = []
+
+    def new(version: int = 18) -> str:
+        made.append(postgres_servers.new_database(version))
+        return made[-1]
+
+    yield new
+    for url in made:
+        postgres_servers.drop(url)
+
+
 @dataclass(frozen=True, slots=True)
 class HiveUrls:
-    """Makes addresses of hives that do not exist yet, each a file of its own in the test's directory."""
+    """Makes addresses of hives that do not exist yet: SQLite files in ``directory``, or what ``new_database`` gives."""
 
     directory: Path
+    new_database: Callable[[], str] | None = None
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     def __call__(self) -> str:
         """Return a new address."""
+        if self.new_database is not None:
+            return self.new_database()
         return f"sqlite:///{self.directory / f'hive-{next(self._numbers)}.db'}"
 
 
 @pytest.fixture
-def hive_urls(tmp_path: Path) -> HiveUrls:
+def database() -> str:
+    """The kind of database that the test runs on; `pytest_generate_tests` gives every kind in turn."""
+    return DATABASES[0]
+
+
+@pytest.fixture
+def hive_urls(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> HiveUrls:
     """As many new hives as a test asks for."""
-    return HiveUrls(tmp_path)
+    if database == "sqlite":
+        return HiveUrls(tmp_path)
+    new_database: NewDatabase = request.getfixturevalue("new_database")
+    return HiveUrls(tmp_path, new_database)
 
 
 @pytest.fixture
 def hive_url(hive_urls: HiveUrls) -> str:
-    """The address of a new hive: a SQLite file in the test's directory."""
+    """The address of a new hive."""
     return hive_urls()
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # These block a loop, or a thread beside it, because that is what they are about.
-MAY_SLEEP = {"tests/unit/test_watchdog.py"}
+# A sleeping loop is what one tests; a server that starts sends no signal that the other could wait for.
+MAY_SLEEP = {"tests/unit/test_watchdog.py", "tests/support/postgres.py"}
 # Their time is the simulated loop's, where it passes at once: a sleep there is a step of the plot.
 VIRTUAL_TIME = (
     "tests/simulation/",
