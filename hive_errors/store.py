@@ -211,3 +211,38 @@ class ValueRefused(StoreError):
     hint = "check the fields of the event against what the log keeps: text without lone surrogates, integers of 64 bits"
 
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class StoreUnreachable(StoreUnavailable):
+    """The database server does not answer, or its connection was lost; what was under way is committed whole or not at all."""
+
+    code = "HIVE-STORE-017"
+    retryable = True
+    hint = "check that the server runs and is reachable from here; the store connects again by itself"
+
+
+@dataclass(eq=False, kw_only=True)
+class ServerUnsuitable(StoreError):
+    """The database server cannot hold a log as it is: too old, or set up in a way that breaks a promise."""
+
+    code = "HIVE-STORE-018"
+    sentence = "{url} cannot hold a log: {reason}"
+    hint = "{advised}"
+
+    url: str
+    reason: str
+    advised: str
+
+
+@dataclass(eq=False, kw_only=True)
+class DriverMissing(StoreError):
+    """The database is of a kind whose driver is not installed."""
+
+    code = "HIVE-STORE-019"
+    sentence = "{url} needs the package {package}, which is not installed"
+    hint = "pip install '{extra}'"
+
+    url: str
+    package: str
+    extra: str
