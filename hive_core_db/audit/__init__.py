@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing, contextmanager
 
 from hive_core_db.audit import log, owners, work
 from hive_core_db.audit.finding import Finding, Vocabulary
-from hive_core_db.url import parse
-from hive_errors.store import StoreUnavailable
+from hive_core_db.audit.snapshot import Damaged, opened
 
 __all__ = ["Finding", "Vocabulary", "audit"]
 
@@ -39,36 +37,17 @@ def audit(
     """Check one snapshot of a database; nothing found means: every invariant of floor 2 holds.
 
     Args:
-        source: An address as `open_store` takes it, or a connection.
+        source: An address as `open_store` takes it, SQLite's or PostgreSQL's, or a connection to a SQLite file.
         vocabulary: What the topics mean, or only its ``results``; without it, work is checked against itself alone.
 
     Raises:
         UnsupportedUrl, StoreUnavailable: There is nothing to read.
     """
     words = vocabulary if isinstance(vocabulary, Vocabulary) else Vocabulary(results=vocabulary or {})
-    with _snapshot(source) as db:
-        try:
+    try:
+        with opened(source) as db:
             for check in _CHECKS:
                 yield from check(db)
             yield from work.effects(db, words)
-        except sqlite3.DatabaseError as error:
-            yield Finding(
-                code="file-damaged",
-                subject="file",
-                what="SQLite cannot read it",
-                expected="a sound file",
-                actual=str(error),
-            )
-
-
-@contextmanager
-def _snapshot(source: str | sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    if isinstance(source, sqlite3.Connection):
-        yield source
-        return
-    path = parse(source).path
-    if not path.exists():
-        raise StoreUnavailable(url=str(path), reason="there is no such file")
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=60.0, isolation_level=None)) as db:
-        db.execute("BEGIN")
-        yield db
+    except Damaged as damage:
+        yield damage.finding()

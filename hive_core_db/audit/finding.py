@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hive_core_db.audit.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +41,9 @@ class Vocabulary:
     queued: Callable[[str, str], bool] = lambda _topic, _payload: True
 
 
-def head(db: sqlite3.Connection) -> int:
+def head(db: Snapshot) -> int:
     """Return the last position, 0 for an empty log."""
-    last: int = db.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+    last: int = next(db.rows("SELECT coalesce(max(position), 0) FROM events"))[0]
     return last
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from itertools import groupby
 
 from hive_core_db.audit.finding import Finding, at, fact, head
+from hive_core_db.audit.snapshot import Snapshot
 
 
-def checkpoints(db: sqlite3.Connection) -> Iterator[Finding]:
+def checkpoints(db: Snapshot) -> Iterator[Finding]:
     """A group has the partitions that it was made with; no checkpoint is beyond the head; who holds one has a fence."""
     last = head(db)
-    for group, wanted in db.execute("SELECT group_name, partitions FROM consumer_groups"):
-        found = [
-            row[0] for row in db.execute("SELECT number FROM partitions WHERE group_name = ? ORDER BY number", (group,))
-        ]
+    for group, wanted in db.rows("SELECT group_name, partitions FROM consumer_groups"):
+        found = [row[0] for row in db.rows("SELECT number FROM partitions WHERE group_name = ? ORDER BY number", group)]
         if found != list(range(wanted)):
             yield fact(
                 "partitions",
@@ -24,7 +22,7 @@ def checkpoints(db: sqlite3.Connection) -> Iterator[Finding]:
                 f"0 to {wanted - 1}",
                 f"{found}",
             )
-    for group, number, position, lease, fence in db.execute(
+    for group, number, position, lease, fence in db.rows(
         "SELECT group_name, number, position, lease_id, fence FROM partitions"
     ):
         subject = f"partition {number} of group {group}"
@@ -36,12 +34,12 @@ def checkpoints(db: sqlite3.Connection) -> Iterator[Finding]:
             yield fact("fence", subject, "it is held and was never taken", "a fence of 1 or more", f"{fence}")
 
 
-def parked(db: sqlite3.Connection) -> Iterator[Finding]:
+def parked(db: Snapshot) -> Iterator[Finding]:
     """A parked key waits behind its partition's checkpoint, in a partition that exists."""
     query = """
     SELECT k.group_name, k.key, k.number, k.from_position, k.attempt, p.position
     FROM parked AS k LEFT JOIN partitions AS p ON p.group_name = k.group_name AND p.number = k.number"""
-    for group, key, number, begins, attempt, checkpoint in db.execute(query):
+    for group, key, number, begins, attempt, checkpoint in db.rows(query):
         subject = f"key {key} of group {group}"
         if checkpoint is None:
             yield fact(
@@ -59,21 +57,21 @@ def parked(db: sqlite3.Connection) -> Iterator[Finding]:
             yield fact("parked", subject, "its attempt is no count", "0 or more", f"{attempt}")
 
 
-def leases(db: sqlite3.Connection) -> Iterator[Finding]:
+def leases(db: Snapshot) -> Iterator[Finding]:
     """A closed lease holds no partition and is no member; work that it took was taken before it closed."""
     query = """
     SELECT 'partition ' || number || ' of group ' || group_name, p.lease_id, l.lease_id, l.closed_at FROM partitions AS p
     LEFT JOIN leases AS l ON l.lease_id = p.lease_id WHERE p.lease_id IS NOT NULL
     UNION ALL SELECT 'membership of group ' || group_name, m.lease_id, l.lease_id, l.closed_at FROM members AS m
     LEFT JOIN leases AS l ON l.lease_id = m.lease_id"""
-    for subject, lease, known, closed in db.execute(query):
+    for subject, lease, known, closed in db.rows(query):
         if known is None or closed is not None:
             state = "a closed one" if known else "an unknown one"
             yield fact("lease-holds", subject, f"lease {lease} holds it", "an open lease", state)
     query = """
     SELECT w.work_id, w.position, w.lease_id, w.claimed_at, l.lease_id, l.closed_at FROM work AS w
     LEFT JOIN leases AS l ON l.lease_id = w.lease_id WHERE w.lease_id IS NOT NULL"""
-    for work_id, position, lease, claimed, known, closed in db.execute(query):
+    for work_id, position, lease, claimed, known, closed in db.rows(query):
         if known is None:
             yield at(
                 "lease-holds", position, f"item {work_id} is claimed by a lease that never was", "a known lease", lease
@@ -88,10 +86,10 @@ def leases(db: sqlite3.Connection) -> Iterator[Finding]:
             )
 
 
-def views(db: sqlite3.Connection) -> Iterator[Finding]:
+def views(db: Snapshot) -> Iterator[Finding]:
     """A document's rows do not overlap, and none begins or ends beyond the head."""
     last = head(db)
-    rows = db.execute(
+    rows = db.rows(
         "SELECT view, version, key, from_position, until_position FROM view_rows ORDER BY view, version, key, from_position"
     )
     for (view, version, key), spans in groupby(rows, key=lambda row: row[:3]):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hive_core_db.audit.finding import Finding, Vocabulary, at, fact
+from hive_core_db.audit.snapshot import Snapshot
 
 
-def work_rows(db: sqlite3.Connection) -> Iterator[Finding]:
+def work_rows(db: Snapshot) -> Iterator[Finding]:
     """An open item is its intent's event, and its state agrees with who holds it."""
     query = """
     SELECT w.work_id, w.position, w.state, w.lease_id, w.claimed_at, w.attempt, w.fence,
         e.position, e.topic = w.topic AND e.correlation_id = w.correlation_id AND e.stream = w.stream
     FROM work AS w LEFT JOIN events AS e ON e.event_id = w.work_id"""
-    for work_id, position, state, lease, claimed, attempt, fence, actual, same in db.execute(query):
+    for work_id, position, state, lease, claimed, attempt, fence, actual, same in db.rows(query):
         if actual is None:
             yield fact(
                 "work-without-intent", f"item {work_id}", "it has no intent in the log", f"event {work_id}", "nothing"
@@ -61,19 +60,19 @@ class _Life:
     ended_at: int | None = None
 
 
-def effects(db: sqlite3.Connection, words: Vocabulary) -> Iterator[Finding]:
+def effects(db: Snapshot, words: Vocabulary) -> Iterator[Finding]:
     """An intent has exactly one result or exactly one open item; attempts follow one another; no result is nobody's."""
     if not words.results:
         return
     lives: dict[str, _Life] = {}
     results = {topic for topics in words.results.values() for topic in topics}
-    open_items = dict(db.execute("SELECT work_id, attempt FROM work").fetchall())
-    mentioned = json.dumps(sorted({*words.results, *results, *words.starts, *words.retries}))
-    query = """
-    SELECT e.position, e.event_id, e.topic, e.causation_id, e.decided_by, coalesce(e.payload, CAST(b.body AS TEXT))
+    open_items = dict(db.rows("SELECT work_id, attempt FROM work"))
+    mentioned = sorted({*words.results, *results, *words.starts, *words.retries})
+    query = f"""
+    SELECT e.position, e.event_id, e.topic, e.causation_id, e.decided_by, coalesce(e.payload, {db.text_of.format("b.body")})
     FROM events AS e LEFT JOIN blobs AS b ON e.payload IS NULL AND b.digest = e.digest
-    WHERE e.topic IN (SELECT value FROM json_each(?)) ORDER BY e.position"""
-    for position, event_id, topic, cause, decided_by, payload in db.execute(query, (mentioned,)):
+    WHERE e.topic IN ({", ".join("?" * len(mentioned))}) ORDER BY e.position"""
+    for position, event_id, topic, cause, decided_by, payload in db.rows(query, *mentioned):
         life = lives.get(cause)
         if topic in results and (life is not None and topic in words.results[life.topic]):
             yield from _ended(life, position, topic, cause, open_items)
