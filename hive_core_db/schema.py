@@ -222,6 +222,31 @@ queues = Table(
     sqlite_with_rowid=False,
 )
 
+limits = Table(
+    "limits",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("ceiling", Number),
+    Column("level", Double()),
+    Column("rate", Double()),
+    Column("burst", Double()),
+    Column("filled_at", Number),
+    Column("held_until", Number),
+    sqlite_with_rowid=False,
+)
+
+limit_slots = Table(
+    "limit_slots",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("lease_id", Key, primary_key=True),
+    Column("taken", Number, nullable=False),
+    Column("missing", Number, nullable=False),
+    Column("waits_since", Number),
+    Column("asked_at", Number, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 view_rows = Table(
     "view_rows",
     metadata,

@@ -172,6 +172,27 @@ CREATE TABLE queues (
     PRIMARY KEY (queue)
 ) WITHOUT ROWID;
 
+CREATE TABLE limits (
+    "key" TEXT NOT NULL,
+    ceiling INTEGER,
+    level DOUBLE,
+    rate DOUBLE,
+    burst DOUBLE,
+    filled_at INTEGER,
+    held_until INTEGER,
+    PRIMARY KEY ("key")
+) WITHOUT ROWID;
+
+CREATE TABLE limit_slots (
+    "key" TEXT NOT NULL,
+    lease_id TEXT NOT NULL,
+    taken INTEGER NOT NULL,
+    missing INTEGER NOT NULL,
+    waits_since INTEGER,
+    asked_at INTEGER NOT NULL,
+    PRIMARY KEY ("key", lease_id)
+) WITHOUT ROWID;
+
 CREATE TABLE view_rows (
     "view" TEXT NOT NULL,
     version INTEGER NOT NULL,
