@@ -10,35 +10,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
-from weakref import WeakKeyDictionary
 
+from hive_bus.balance import Balance
 from hive_bus.consumer import Commands, Consumer, Owned
 from hive_bus.dispatch import CHUNK, PATIENCE, ROOM, Key, Lane, Pages, Router, Topics
 from hive_bus.lease import ProcessLease
 from hive_bus.record import Record
+from hive_bus.roster import Rosters
 from hive_bus.subscription import FROM_BEGINNING, Start, start_position
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import Appended, AppendRequest, Partition
-from hive_errors import BusClosed, Fenced, GroupTaken, NewerVersion, StoreBusy, StoreFull, TimedOut
+from hive_errors import BusClosed, Fenced, NewerVersion, StoreError, TimedOut
 
 if TYPE_CHECKING:
     from hive_bus.bus import Bus
 
 PARTITIONS: Final = 16
-BALANCE_SECONDS: Final = 0.5
 CHECKPOINT_SECONDS: Final = 0.2
-ADOPT_SECONDS: Final = 3.0
 LEAVE_SECONDS: Final = 5.0
 
-__all__ = ["PARTITIONS", "Commands", "Commit", "Consumer", "GroupMember", "Owned", "fair_share", "surplus"]
+__all__ = ["PARTITIONS", "Commands", "Commit", "Consumer", "GroupMember", "Owned"]
 
 Commit = Literal["page", "each", "consumer"]
 
 _log = get_logger(__name__)
-_joined: WeakKeyDictionary[ProcessLease, set[str]] = WeakKeyDictionary()
 
 
 class GroupMember:
@@ -77,15 +76,12 @@ class GroupMember:
         self._topics = Topics(patterns, always=commands.command_topics if commands is not None else ())
         self._lanes: dict[int, Lane] = {}
         self._refused: set[int] = set()
-        self._adopted: set[int] = set()
-        self._free_since: dict[int, float] = {}
-        self._known: list[str] = []
+        self._balance = Balance("")
         self._stir = asyncio.Event()
         self._progress = asyncio.Event()
         self._goals: list[int] = []
         self._room = asyncio.Event()
         self._dirty = asyncio.Event()
-        self._balance_now = asyncio.Event()
 
     async def run(self) -> None:
         """Be a member until cancelled; a lost lease is replaced by a new one.
@@ -97,17 +93,16 @@ class GroupMember:
             lease = await patiently(self._bus.open_lease)
             if lease.lost.is_set():
                 raise Fenced(what=f"lease {lease.lease_id}", held=0, actual=0)
-            groups = _joined.setdefault(lease, set())
-            if self.group in groups:
-                raise GroupTaken(group=self.group)
-            groups.add(self.group)
+            self._rosters = Rosters.of(self._bus, lease)
+            self._balance = Balance(lease.lease_id, refused=self._refused)
+            self._rosters.enter(self.group)
             try:
                 with alone():
                     await self._membership(lease)
             except _LeaseLost:
                 _log.warning("group.lease_lost", group=self.group, lease_id=lease.lease_id)
             finally:
-                groups.discard(self.group)
+                self._rosters.leave(self.group)
 
     async def caught_up(self, position: int, *, within: float) -> None:
         """Return when every partition, of any member, has reached ``position``; :class:`TimedOut` after ``within`` s."""
@@ -126,22 +121,22 @@ class GroupMember:
     async def _reached(self, position: int) -> bool:
         if any(owned.handled < position for owned in self.owned.values()):
             return False
-        rows = await self._bus.store.checkpoints.partitions(self.group)
+        rows = await patiently(lambda: self._bus.store.checkpoints.partitions(self.group))
         return bool(rows) and all(
             (self.owned[row.number].handled if row.number in self.owned else row.position) >= position for row in rows
         )
 
     async def _membership(self, lease: ProcessLease) -> None:
         checkpoints, tail = self._bus.store.checkpoints, self._bus.tail
-        start = await start_position(self._start, self._bus.store.log)
+        start = await patiently(lambda: start_position(self._start, self._bus.store.log))
         count = await patiently(lambda: checkpoints.ensure_group(self.group, partitions=self._partitions, start=start))
         await self._join(lease)
         forget = tail.listen(lambda _: self._stir.set())
         try:
-            await tail.refresh()
+            await patiently(tail.refresh)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(lease), name=f"{self.group}: lease")
-                tasks.create_task(self._balance(lease, tasks), name=f"{self.group}: balance")
+                tasks.create_task(self._keep_balance(lease, tasks), name=f"{self.group}: balance")
                 tasks.create_task(self._keep_checkpoints(), name=f"{self.group}: checkpoints")
                 await self._read(count, tasks)
         finally:
@@ -167,7 +162,9 @@ class GroupMember:
                 if not lease.lost.is_set():
                     await self._move_checkpoints()
                 await self._bus.store.checkpoints.leave(self.group, lease.lease_id)
-        except (TimeoutError, BusClosed, StoreBusy, StoreFull):
+        except (TimeoutError, BusClosed, StoreError) as problem:
+            if isinstance(problem, StoreError) and not problem.retryable:
+                raise
             # The lease ends anyway, with the bus or by its time; others then take over.
             _log.warning("group.left_late", group=self.group, lease_id=lease.lease_id)
         finally:
@@ -285,62 +282,32 @@ class GroupMember:
 
     # Balance: as many partitions as is fair, taken when free, given up when too many.
 
-    async def _balance(self, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
+    async def _keep_balance(self, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
         while True:
-            self._balance_now.clear()
+            roster = await self._rosters.look(self.group)
+            for row in roster.partitions:
+                owned = self.owned.get(row.number)
+                if owned is not None and (row.lease_id, row.fence) != (owned.lease_id, owned.fence):
+                    self._drop(row.number)
+            plan = self._balance.plan(roster, set(self._lanes), asyncio.get_running_loop().time())
+            for number in plan.give_up:
+                self._lanes[number].close()
             # A partition that was taken and not begun is free to be taken again, under a new fence.
-            await patiently(lambda: self._balance_once(lease, tasks))
-            await _set_within(self._balance_now, BALANCE_SECONDS)
+            taken = await patiently(partial(self._take, [*plan.take, *plan.adopt], lease))
+            # Begun together: a reader that starts with one partition reads its pages for that one alone.
+            for partition in taken:
+                if partition is not None:
+                    self._begin(partition, lease, tasks)
 
-    async def _balance_once(self, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
-        checkpoints = self._bus.store.checkpoints
-        members = sorted({*await checkpoints.members(self.group), lease.lease_id})
-        rows = await checkpoints.partitions(self.group)
-        if members != self._known:
-            self._known = members
-            self._adopted.clear()
-            self._free_since.clear()
-        quota = fair_share(len(rows), len(members), members.index(lease.lease_id))
-        for row in rows:
-            owned = self.owned.get(row.number)
-            if owned is not None and (row.lease_id, row.fence) != (owned.lease_id, owned.fence):
-                self._drop(row.number)
-        for number in surplus(set(self._lanes) - self._adopted, quota):
-            self._lanes[number].close()
-        missing = quota - len(set(self._lanes) - self._adopted)
-        free = self._free(rows, members, lease.lease_id)
-        long_ago = asyncio.get_running_loop().time() - ADOPT_SECONDS
-        # Nobody whose share it is will have them, for they hold events newer than its code.
-        orphans = [row for row in free[max(0, missing) :] if self._free_since[row.number] <= long_ago]
-        wanted = [*free[: max(0, missing)], *orphans]
-        # All at once, and begun together: a reader that starts with one partition reads its pages for that one alone.
-        taken = await asyncio.gather(*(checkpoints.take(self.group, row.number, lease.lease_id) for row in wanted))
-        self._adopted.update(row.number for row in orphans)
-        for partition in taken:
-            if partition is not None:
-                self._begin(partition, lease, tasks)
-
-    def _free(self, rows: Sequence[Partition], members: Sequence[str], own: str) -> list[Partition]:
-        """Partitions that nobody else alive holds and this member may have; notes since when."""
-        others = set(members) - {own}
-        free = []
-        # Everybody begins to look at another place, so that members who join at once do not want the same ones.
-        start = members.index(own) * len(rows) // len(members)
-        for row in (*rows[start:], *rows[:start]):
-            if row.number in self._lanes or row.number in self._refused:
-                continue
-            if row.lease_id in others:
-                self._free_since.pop(row.number, None)
-                continue
-            self._free_since.setdefault(row.number, asyncio.get_running_loop().time())
-            free.append(row)
-        return free
+    async def _take(self, rows: Sequence[Partition], lease: ProcessLease) -> list[Partition | None]:
+        take = self._bus.store.checkpoints.take
+        return await asyncio.gather(*(take(self.group, row.number, lease.lease_id) for row in rows))
 
     def _begin(self, row: Partition, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
         owned = Owned(
             group=self.group, number=row.number, lease_id=lease.lease_id, fence=row.fence, position=row.position
         )
-        self._free_since.pop(row.number, None)
+        self._balance.begun(row.number)
         self._lanes[row.number] = self._lane(owned)
         self.owned[row.number] = owned
         tasks.create_task(self._serve(owned), name=f"{self.group}: partition {row.number}")
@@ -380,22 +347,12 @@ class GroupMember:
         # What was handled is stored first: whoever takes the partition next begins behind it.
         if self._checkpoint != "consumer":
             await self._move([(owned, owned.handled)])
-        await self._bus.store.checkpoints.release(self.group, owned.number, owned.lease_id, owned.fence)
+        release = self._bus.store.checkpoints.release
+        await patiently(lambda: release(self.group, owned.number, owned.lease_id, owned.fence))
         del self._lanes[owned.number], self.owned[owned.number]
-        self._adopted.discard(owned.number)
-        self._balance_now.set()
+        self._balance.gone(owned.number)
+        self._rosters.hurry()
         self._progress.set()
-
-
-def fair_share(partitions: int, members: int, index: int) -> int:
-    """How many partitions the member at ``index`` of the sorted members should hold."""
-    share, rest = divmod(partitions, members)
-    return share + (index < rest)
-
-
-def surplus(held: set[int], quota: int) -> list[int]:
-    """What to give up: the highest numbers beyond the quota."""
-    return sorted(held)[quota:]
 
 
 class _LeaseLost(Exception):

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from hive_bus.bus import Bus
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import AppendRequest, Verdict
 from hive_errors import StoreError
 
+if TYPE_CHECKING:
+    from hive_bus.bus import Bus
+
 T = TypeVar("T")
 _log = get_logger(__name__)
 FIRST_WAIT = 0.1
-LONGEST_WAIT = 5.0
+LONGEST_WAIT = 2.0
 
 
 async def surely(bus: Bus, request: AppendRequest, future: asyncio.Future[Verdict] | None = None) -> Verdict:

@@ -294,6 +294,14 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """A group at one moment: the lease ids of its living members, sorted, and its partitions by number."""
+
+    members: tuple[str, ...]
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedKey:
     """A key set aside; ``next_try`` None means: until somebody retries or discards it."""
 

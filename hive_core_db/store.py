@@ -15,6 +15,7 @@ from hive_core_db.records import (
     LogMeta,
     ParkedKey,
     Partition,
+    Roster,
     StoredEvent,
     Verdict,
     ViewRow,
@@ -139,6 +140,10 @@ class Checkpoints(Protocol):
     async def leave(self, group: str, lease_id: str) -> None: ...
     async def members(self, group: str) -> list[str]:
         """Lease ids of the members whose leases are open and unexpired, sorted."""
+        ...
+
+    async def rosters(self, groups: Sequence[str]) -> dict[str, Roster]:
+        """Members and partitions of each of these groups, in one question; a group that is not there has none."""
         ...
 
     async def take(self, group: str, partition: int, lease_id: str) -> Partition | None:

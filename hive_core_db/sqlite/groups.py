@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 
-from hive_core_db.records import ParkedKey, Partition
+from hive_core_db.records import ParkedKey, Partition, Roster
 from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.leases import close_lease
 from hive_core_db.sqlite.runner import Runner
@@ -26,6 +28,13 @@ RELEASE_ALL = "UPDATE partitions SET lease_id = NULL WHERE group_name = ? AND le
 MEMBERS = """
 SELECT m.lease_id FROM members AS m JOIN leases AS l ON l.lease_id = m.lease_id
 WHERE m.group_name = ? AND l.closed_at IS NULL AND l.expires_at > ? ORDER BY m.lease_id"""
+# All that a process must know of its groups. Members first: who joins in between is seen the next time.
+MEMBERS_OF = """
+SELECT m.group_name, m.lease_id FROM members AS m JOIN leases AS l ON l.lease_id = m.lease_id
+WHERE m.group_name IN (SELECT value FROM json_each(?)) AND l.closed_at IS NULL AND l.expires_at > ? ORDER BY m.lease_id"""
+PARTITIONS_OF = """
+SELECT group_name, number, position, lease_id, fence FROM partitions
+WHERE group_name IN (SELECT value FROM json_each(?)) ORDER BY group_name, number"""
 HOLDER = """
 SELECT p.position, p.lease_id, p.fence, l.closed_at, l.expires_at
 FROM partitions AS p LEFT JOIN leases AS l ON l.lease_id = p.lease_id WHERE p.group_name = ? AND p.number = ?"""
@@ -102,6 +111,24 @@ class SqliteCheckpoints:
         now = self._now()
         rows = await self._runner.read(lambda db: db.execute(MEMBERS, (group, now)).fetchall())
         return [row[0] for row in rows]
+
+    async def rosters(self, groups: Sequence[str]) -> dict[str, Roster]:
+        """Return members and partitions of each of these groups."""
+        names, now = json.dumps(list(groups)), self._now()
+
+        def job(db: sqlite3.Connection) -> tuple[list[tuple[str, str]], list[tuple[str, int, int, str | None, int]]]:
+            members = db.execute(MEMBERS_OF, (names, now)).fetchall()
+            return members, db.execute(PARTITIONS_OF, (names,)).fetchall()
+
+        members, rows = await self._runner.read(job)
+        partitions = [_partition(*row) for row in rows]
+        return {
+            group: Roster(
+                members=tuple(lease_id for name, lease_id in members if name == group),
+                partitions=tuple(row for row in partitions if row.group == group),
+            )
+            for group in groups
+        }
 
     async def take(self, group: str, partition: int, lease_id: str) -> Partition | None:
         """Own a partition that nobody alive holds; None if somebody does, or the own lease is closed."""

@@ -134,6 +134,23 @@ async def test_members_are_the_living(store: Store, clock: Clock) -> None:
     assert await store.checkpoints.members("g") == []
 
 
+async def test_rosters_of_many_groups_in_one_look(store: Store, clock: Clock) -> None:
+    """Members and partitions of each group that was asked for, and of no other; an unknown one is empty."""
+    for group, partitions in (("g", 2), ("h", 1), ("other", 1)):
+        await store.checkpoints.ensure_group(group, partitions=partitions, start=0)
+    one, two = sorted([await member(store), await member(store)])
+    for group, lease in (("g", one), ("g", two), ("h", two), ("other", one)):
+        await store.checkpoints.join(group, lease)
+    held = await owned(store, two, group="h")
+    found = await store.checkpoints.rosters(["h", "g", "nobody"])
+    assert {group: roster.members for group, roster in found.items()} == {"g": (one, two), "h": (two,), "nobody": ()}
+    assert found["h"].partitions == (held,)
+    assert found["nobody"].partitions == ()
+    assert [(row.number, row.lease_id, row.fence) for row in found["g"].partitions] == [(0, None, 0), (1, None, 0)]
+    clock.pass_time(10)
+    assert (await store.checkpoints.rosters(["g"]))["g"].members == ()
+
+
 async def test_who_leaves_frees_its_partitions(store: Store) -> None:
     """Leaving a group gives its partitions back, and only those of this group."""
     await store.checkpoints.ensure_group("g", partitions=1, start=0)

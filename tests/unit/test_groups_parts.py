@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hive_bus.balance import fair_share, surplus
 from hive_bus.dispatch import Lane, Placement, Router, Topics, partition_of
-from hive_bus.groups import fair_share, surplus
 from hive_bus.parking import RetryPolicy, describe, hopeless
 from hive_bus.record import Record
 from hive_bus.tasks import together
