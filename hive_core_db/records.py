@@ -338,6 +338,17 @@ class LogMeta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One unbroken life of the log: its number, its random id, where it begins, since when, and why."""
+
+    number: int
+    epoch_id: str
+    first_position: int
+    began_at: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ViewRow:
     """A read model's document as it was from ``from_position`` until before ``until_position`` (None: still)."""
 

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from hive_core_db.records import (
     AppendRequest,
+    Epoch,
     Lease,
     LogMeta,
     ParkedKey,
@@ -39,6 +40,10 @@ class EventLog(Protocol):
         ...
 
     async def meta(self) -> LogMeta: ...
+    async def epochs(self) -> list[Epoch]:
+        """The lives of the log, the present one last: numbers may jump where one begins, and nowhere else."""
+        ...
+
     async def append(self, batch: Sequence[AppendRequest]) -> list[Verdict]:
         """Judge the requests in order, as if committed apart, in one transaction (checkpoints, work, views ride along)."""
         ...
