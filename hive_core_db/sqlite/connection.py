@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hive_core_db.revision import APPLICATION_ID, HEAD, REVISIONS
+from hive_core_db.sqlite import identity
 from hive_core_db.url import SqliteUrl
 from hive_errors.store import (
     LogCorrupt,
@@ -74,7 +75,7 @@ def connect(
 
 
 def prepare(db: sqlite3.Connection, url: SqliteUrl, *, name: str, now: Now, create: bool, busy_timeout: float) -> None:
-    """Make the schema in an empty file, check it in any other.
+    """Make the schema in an empty file, check it in any other; a copy begins a new epoch.
 
     Raises:
         NotADatabase: The file is another program's.
@@ -91,6 +92,10 @@ def prepare(db: sqlite3.Connection, url: SqliteUrl, *, name: str, now: Now, crea
                 _make(db, name, now)
     elif _journal_mode(db) != "wal":
         _use_wal(db, busy_timeout)
+    if identity.is_missing(db):
+        with immediate(db):
+            # Of several processes that open a copy, the one that gets the lock first begins the epoch.
+            identity.settle(db, now())
 
 
 def check(db: sqlite3.Connection, url: SqliteUrl) -> bool:

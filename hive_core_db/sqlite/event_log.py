@@ -12,7 +12,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Final
 
-from hive_core_db.records import AppendRequest, LogMeta, StoredEvent, Verdict
+from hive_core_db.records import AppendRequest, Epoch, LogMeta, StoredEvent, Verdict
 from hive_core_db.sqlite.append import Appender
 from hive_core_db.sqlite.blobs import GET_BLOB
 from hive_core_db.sqlite.connection import Now
@@ -26,6 +26,7 @@ META = "SELECT name, log_id, epoch, database_id, first_position FROM log_meta"
 HEAD = "SELECT max(position) FROM events"
 # Contiguous from `after` on, but for an epoch's start; checked by arithmetic.
 PAGE = f"{_EVENTS} WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+EPOCHS = "SELECT epoch, epoch_id, first_position, began_at, reason FROM epochs ORDER BY epoch"
 EPOCH_STARTS = "SELECT first_position FROM epochs"
 # Each branch reads its own stretch of (topic, position) in order and the database merges them: no sort, no scan.
 _OF_TOPIC = "SELECT position FROM events WHERE topic = ? AND position > ? AND position <= ?"
@@ -68,6 +69,13 @@ class SqliteEventLog:
         if row is None:
             raise LogCorrupt(position=0, reason="log_meta has no row")
         return LogMeta(name=row[0], log_id=row[1], epoch=row[2], database_id=row[3], first_position=row[4])
+
+    async def epochs(self) -> list[Epoch]:
+        """Return the lives of the log, the present one last."""
+        rows = await self._runner.read(lambda db: db.execute(EPOCHS).fetchall())
+        return [
+            Epoch(number=row[0], epoch_id=row[1], first_position=row[2], began_at=row[3], reason=row[4]) for row in rows
+        ]
 
     async def append(self, batch: Sequence[AppendRequest]) -> list[Verdict]:
         """Judge the requests in order and write what is accepted, in one transaction."""
