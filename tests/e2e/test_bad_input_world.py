@@ -17,9 +17,9 @@ import pytest
 from agents.hive import Hive
 from hive_bus import Agent, Brain, Bus, Context, Record, open_bus
 from hive_bus.brain import Input
+from hive_bus.codec import digest
 from hive_bus.event import Draft, Event
 from hive_core_db.engine import open_store
-from hive_core_db.url import parse
 from hive_errors import StoreUnavailable, UndecodableEvent
 from tests.support.hives import (
     EVERYBODY_APPROVED,
@@ -33,6 +33,7 @@ from tests.support.hives import (
     use,
 )
 from tests.support.repositories import make_checkout
+from tests.support.tables import file_of, tamper
 
 SIZE = 4 * 1024 * 1024
 NOTE = "n" * 40_000
@@ -161,6 +162,7 @@ async def _disk(url: str, disk: Path) -> AsyncIterator[tuple[Bus, Any, Any]]:
         yield bus, fill, make_room
 
 
+@pytest.mark.sqlite_only("PostgreSQL has no lock on a whole database")
 @pytest.mark.parametrize("when", ["at the start", "in mid-run"])
 async def test_a_file_locked_by_another_program_in_mid_run(
     when: str, tmp_path: Path, hive_url: str, gate: Gate, caplog: pytest.LogCaptureFixture
@@ -168,7 +170,7 @@ async def test_a_file_locked_by_another_program_in_mid_run(
     """Another program holds the file for longer than the store waits: the run goes on when it lets go, nothing is done twice."""
     ledger = tmp_path / "ledger"
     store = await open_store(hive_url, busy_timeout=0.05)
-    other = sqlite3.connect(parse(hive_url).path, isolation_level=None, check_same_thread=False)
+    other = sqlite3.connect(str(file_of(hive_url)), isolation_level=None, check_same_thread=False)
     async with open_bus(store=store, source="hive") as bus, Hive(bus=bus, workspace=tmp_path) as hive:
         run = await hive.start(flow(tmp_path, chain(ledger, gate, 4)))
         if when == "in mid-run":
@@ -215,8 +217,7 @@ async def test_an_unregistered_topic_disturbs_nobody(tmp_path: Path, hive_url: s
                 break
         with pytest.raises(Exception, match="topic"):
             await hive.bus.publish(WeatherChanged(sunny=True), correlation_id=run.id)
-        with sqlite3.connect(parse(hive_url).path) as other:
-            _insert(other, run.id, "weather.changed", '{"sunny":true}')
+        await asyncio.to_thread(_insert, hive_url, run.id, "weather.changed", '{"sunny":true}')
         await hive.approve(run.id)
         result, records = await finished(run)
     assert (result.status, result.output) == ("completed", "fine")
@@ -225,16 +226,16 @@ async def test_an_unregistered_topic_disturbs_nobody(tmp_path: Path, hive_url: s
     assert type(foreign.event).__name__ == "RawEvent"
 
 
-def _insert(db: sqlite3.Connection, run: str, topic: str, payload: str) -> None:
+def _insert(url: str, run: str, topic: str, payload: str) -> None:
     """Append as a program of another version does: behind the last event, into a stream of its own."""
-    from hive_bus.codec import digest
-
-    db.execute(
-        "INSERT INTO events SELECT max(position) + 1, 'foreign-1', ?, 1, ?, ?, NULL, NULL, NULL, 'foreign', 1, ?, NULL, ?, "
-        "max(position) + 1, max(occurred_at), max(recorded_at) FROM events",
-        (f"{run}/foreign", topic, run, payload, digest(payload.encode())),
+    tamper(
+        url,
+        "INSERT INTO events (position, event_id, stream, version, topic, correlation_id, source, schema_version, payload, "
+        "digest, append_first, occurred_at, recorded_at) "
+        f"SELECT max(position) + 1, 'foreign-1', '{run}/foreign', 1, '{topic}', '{run}', 'foreign', 1, '{payload}', "
+        f"'{digest(payload.encode())}', max(position) + 1, max(occurred_at), max(recorded_at) FROM events",
+        f"INSERT INTO topics VALUES ('{topic}') ON CONFLICT DO NOTHING",
     )
-    db.execute("INSERT OR IGNORE INTO topics VALUES (?)", (topic,))
 
 
 async def test_a_payload_that_is_not_json_parks_its_run_alone(tmp_path: Path, hive_url: str) -> None:
@@ -245,8 +246,7 @@ async def test_a_payload_that_is_not_json_parks_its_run_alone(tmp_path: Path, hi
             async for record in run.events():
                 if record.topic == "approval.requested":
                     break
-        with sqlite3.connect(parse(hive_url).path) as other:
-            _insert(other, broken.id, "workflow.pause_requested", "{reason: none")
+        await asyncio.to_thread(_insert, hive_url, broken.id, "workflow.pause_requested", "{reason: none")
         async with asyncio.timeout(9), hive.bus.subscribe("system.parked", start=0) as parked:
             record = await anext(parked)
         assert record.data["key"] == broken.id
@@ -360,10 +360,9 @@ async def test_a_database_that_breaks_for_good_is_raised_where_somebody_waits(
         async with Hive(hive_url, workspace=tmp_path) as hive:
             run = await hive.start(steps)
             await gate.wait()
-            with sqlite3.connect(parse(hive_url).path, isolation_level=None) as other:
-                other.execute("DROP TABLE partitions")
+            await asyncio.to_thread(tamper, hive_url, "DROP TABLE partitions")
             await gate.open()
             await run.result()
 
-    with pytest.raises(StoreUnavailable, match="no such table"):
+    with pytest.raises(StoreUnavailable, match=r"no such table|does not exist"):
         await wait_for_it()

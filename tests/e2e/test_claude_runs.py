@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from tests.support.claude import Claude, Told, cut, says, uses, verdict
 from tests.support.hives import WITHIN, bodies, finished, hive_at, topics
 from tests.support.messages_server import MessagesServer, Play, error, events_of, stream
 from tests.support.repositories import git, make_checkout
+from tests.support.tables import dump
 
 __all__ = ["_no_proxy"]
 
@@ -94,11 +93,9 @@ def costs(records: Sequence[Record]) -> Decimal:
 
 def nowhere(url: str, caplog: pytest.LogCaptureFixture, *more: object) -> None:
     """The key is in no column of any table, in no line of the log, in nothing else that was shown."""
-    path = url.removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path)) as db:
-        dump = "\n".join(db.iterdump())
-    assert "workflow.requested" in dump
-    for text in (dump, caplog.text, *map(repr, more)):
+    everything = dump(url)
+    assert "workflow.requested" in everything
+    for text in (everything, caplog.text, *map(repr, more)):
         assert KEY not in text
 
 

@@ -220,6 +220,7 @@ async def test_callers_cancelled_while_they_wait_for_room_leave_nothing(bus: Bus
     assert await bus.head() == 1
 
 
+@pytest.mark.sqlite_only("PostgreSQL has no lock on a whole database; test_postgres_faults.py has its troubles")
 async def test_a_locked_file_fails_those_who_wait_and_nobody_after(hive_url: str) -> None:
     """A second connection holds the lock: the batch fails with the typed error, and the next one is appended."""
     store = await open_store(hive_url, busy_timeout=0.05)

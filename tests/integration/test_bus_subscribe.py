@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import sys
 from collections.abc import AsyncIterator
 
@@ -15,6 +14,7 @@ from hive_bus.tail import KEPT_ROWS
 from hive_core_db.records import StoredEvent
 from hive_errors import BusClosed, InvalidTopic, LogCorrupt, StoreClosed
 from tests.integration.bus_publisher import Ping, Rare
+from tests.support.tables import tamper
 
 
 class Late(Event, topic="late.sent"):
@@ -157,11 +157,7 @@ async def test_a_corrupt_log_is_told_to_those_who_wait(bus: Bus, hive_url: str) 
     async with open_bus(hive_url) as other:
         for number in range(3):
             await other.publish(Ping(number=number))
-    with sqlite3.connect(hive_url.removeprefix("sqlite:///")) as db:
-        for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            db.execute(f"DROP TRIGGER {trigger}")
-        db.execute("DELETE FROM events WHERE position = 2")
-    db.close()
+    tamper(hive_url, "DELETE FROM events WHERE position = 2")
     with pytest.raises(LogCorrupt):
         await bus.tail.wait(0, timeout=5)
 

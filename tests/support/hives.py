@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -46,7 +47,7 @@ async def hive_at(url: str, workspace: Path, **options: Any) -> AsyncIterator[Hi
     """An open hive; when it has closed, its log passes the auditor."""
     async with Hive(url, workspace=workspace, **options) as hive:
         yield hive
-    assert findings(url) == []
+    assert await asyncio.to_thread(findings, url) == []
 
 
 def findings(url: str) -> list[str]:
