@@ -24,6 +24,8 @@ from hive_core_db.records import AppendRequest, StoredEvent, WorkChange, WorkEnd
 from hive_errors import HiveError
 
 POLL = 1.0
+NEARLY = 0.005
+"""The database's clock is behind what this process takes it for: a moment later it is due there too."""
 PAGE = 200
 
 _log = get_logger(__name__)
@@ -52,9 +54,14 @@ class Clock:
             while True:
                 self._wake.clear()
                 await patiently(self._reap)
+                due = await patiently(self.bus.store.work.next_due)
+                if due is None or due > self.bus.now():
+                    await self._rest(POLL if due is None else (due - self.bus.now()) / 1_000_000)
+                    continue
                 struck = await patiently(self.strike)
-                if struck.done < PAGE:
-                    await self._rest(struck)
+                if not struck.done:
+                    # What is left to newer processes stays due: nobody may run in circles for it.
+                    await self._rest(POLL if struck.left else NEARLY)
         finally:
             forget()
 
@@ -82,12 +89,9 @@ class Clock:
         if any(row.event_id not in done and _soon(row) for row in rows):
             self._wake.set()
 
-    async def _rest(self, struck: Struck) -> None:
-        # What is left to newer processes stays due: nobody may run in circles for it.
-        due = None if struck.left else await self.bus.store.work.next_due()
-        wait = POLL if due is None else min(max((due - self.bus.now()) / 1_000_000, 0.0), POLL)
+    async def _rest(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(wait):
+            async with asyncio.timeout(min(max(seconds, 0.0), POLL)):
                 await self._wake.wait()
         except TimeoutError:
             return

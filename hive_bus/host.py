@@ -29,7 +29,7 @@ from hive_bus.session import (
     key_of,
     load,
 )
-from hive_bus.surely import surely
+from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import (
@@ -96,8 +96,8 @@ class BrainHost(Generic[State]):
         """A partition is ours: whatever was remembered of it is stale."""
         self._forget(partition.number)
         self._owned[partition.number] = partition
-        self._discarded |= await discarded(self.bus, self.group.__eq__)
-        for row in await self.bus.store.checkpoints.parked(self.group, partition=partition.number):
+        self._discarded |= await patiently(lambda: discarded(self.bus, self.group.__eq__))
+        for row in await self._parked(partition):
             self._sessions[row.key] = Session(row.key, self.brain.initial(), partition.number, parked=True)
 
     async def revoked(self, partition: Owned) -> None:
@@ -278,7 +278,7 @@ class BrainHost(Generic[State]):
         if isinstance(event, EventDiscarded):
             self._discarded.add(event.position)
         key = self.command_key(record)
-        for row in await self.bus.store.checkpoints.parked(self.group, partition=partition.number):
+        for row in await self._parked(partition):
             if row.key != key:
                 continue
             session = await self._taken_up(row)
@@ -292,6 +292,9 @@ class BrainHost(Generic[State]):
                 request = AppendRequest(epoch=self.bus.writer.epoch, owner=partition.owner, parks=unpark)
                 await surely(self.bus, request)
 
+    async def _parked(self, partition: Owned) -> list[ParkedKey]:
+        return await patiently(lambda: self.bus.store.checkpoints.parked(self.group, partition=partition.number))
+
     async def _taken_up(self, row: ParkedKey) -> Session[State] | None:
         """The key as it was when it failed; None while its history still cannot be read or folded."""
         try:
@@ -303,11 +306,19 @@ class BrainHost(Generic[State]):
             return None
 
     async def _load(self, key: str, upto: int) -> Session[State]:
-        with alone():
-            return await load(self._folder, self.bus.store.log, key, upto=upto, leave_out=self._discarded)
+        async def once() -> Session[State]:
+            with alone():
+                return await load(self._folder, self.bus.store.log, key, upto=upto, leave_out=self._discarded)
+
+        return await patiently(once)
 
     async def _catch_up(self, partition: Owned, session: Session[State]) -> None:
         pending: list[Pending[State]] = []
+        await patiently(lambda: self._step_through(partition, session, pending))
+        await self._settle(partition, pending)
+
+    async def _step_through(self, partition: Owned, session: Session[State], pending: list[Pending[State]]) -> None:
+        """Handle what the log holds for the key and is not handled; begun again, it goes on where it was."""
         async for record in self.bus.read(*self.brain.folds, after=session.handled):
             if key_of(self.brain, record) != session.key or decided_by(self.brain, record):
                 continue
@@ -315,7 +326,6 @@ class BrainHost(Generic[State]):
                 session.handled = record.position
             elif record.position > session.handled and not session.parked:
                 self._step(partition, session, record, pending)
-        await self._settle(partition, pending)
 
     # One commit per step: results of this process, decided on before they are in the log.
 

@@ -22,6 +22,7 @@ from hive_bus.groups import GroupMember
 from hive_bus.parking import COMMANDS, RetryPolicy, describe, discarded, hopeless
 from hive_bus.record import Record
 from hive_bus.recovery import Failure, Holding, Recovery
+from hive_bus.surely import patiently
 from hive_bus.tasks import together
 from hive_core_db.records import AppendRequest, ViewRow, ViewWrite
 from hive_errors import NewerVersion
@@ -120,7 +121,7 @@ class ProjectionHost:
         self._bodies.clear()
         # What was discarded for any version of the view: a rebuild leaves it out as well.
         versions = f"view/{self.projection.name}."
-        self._left_out = await discarded(self.bus, lambda group: group.startswith(versions))
+        self._left_out = await patiently(lambda: discarded(self.bus, lambda group: group.startswith(versions)))
         self._holding = await self._recovery.hold(partition)
 
     async def revoked(self, partition: Owned) -> None:
@@ -182,7 +183,8 @@ class ProjectionHost:
     async def _body(self, key: str) -> tuple[str | None, str]:
         known = self._bodies.get(key)
         if known is None:
-            row = await self.bus.store.views.get(self.projection.name, self.version, key)
+            get = self.bus.store.views.get
+            row = await patiently(lambda: get(self.projection.name, self.version, key))
             known = self._bodies[key] = (None, "") if row is None else (row.body, row.sort)
             while len(self._bodies) > REMEMBERED:
                 self._bodies.popitem(last=False)

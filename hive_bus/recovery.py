@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from hive_bus.chain import Chain, Link
@@ -20,6 +21,7 @@ from hive_bus.envelope import Collector
 from hive_bus.events.system import EventDiscarded
 from hive_bus.parking import Parked, RetryPolicy, parked_event, records_of
 from hive_bus.record import Record
+from hive_bus.surely import patiently
 from hive_bus.tasks import together
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import NewEvent, ParkChange, UnparkKey, Verdict
@@ -90,7 +92,8 @@ class Recovery:
         """Begin with a partition: learn which keys wait."""
         holding = Holding(owned, Chain(self._bus, owned), passed=owned.position)
         now, loop_now = self._bus.now(), asyncio.get_running_loop().time()
-        for row in await self._bus.store.checkpoints.parked(self._group, partition=owned.number):
+        parked = self._bus.store.checkpoints.parked
+        for row in await patiently(lambda: parked(self._group, partition=owned.number)):
             holding.parked[row.key] = Parked(
                 key=row.key,
                 from_position=row.from_position,
@@ -217,13 +220,8 @@ class Recovery:
         try:
             while True:
                 until = parked.reach
-                records = records_of(
-                    self._bus, self._key, parked.key, self._patterns, after=parked.from_position - 1, until=until
-                )
-                async with aclosing(records):
-                    async for record in records:
-                        if not await self._again(holding, parked, record):
-                            return
+                if not await patiently(partial(self._through, holding, parked, until)):
+                    return
                 if holding.parked.get(parked.key) is not parked:
                     return
                 if parked.reach == until:
@@ -234,6 +232,17 @@ class Recovery:
                 parked.from_position = max(parked.from_position, until + 1)
         except (Fenced, NewerVersion) as problem:
             self._give_up(holding.owned.number, problem)
+
+    async def _through(self, holding: Holding, parked: Parked, until: int) -> bool:
+        """Handle the key's records up to ``until``; whether there is more to do. Begun again, it goes on where it was."""
+        records = records_of(
+            self._bus, self._key, parked.key, self._patterns, after=parked.from_position - 1, until=until
+        )
+        async with aclosing(records):
+            async for record in records:
+                if not await self._again(holding, parked, record):
+                    return False
+        return True
 
     async def _again(self, holding: Holding, parked: Parked, record: Record) -> bool:
         """Handle one record of a parked key; whether there is more to do for the key now."""

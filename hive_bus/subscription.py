@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from hive_bus.record import Record
+from hive_bus.surely import patiently
 from hive_bus.tail import PAGE, Tail
 from hive_bus.topics import check_pattern, expand, matches
 from hive_core_db.records import StoredEvent
@@ -150,7 +151,8 @@ async def _alone(bus: Bus, patterns: Sequence[str], start: Start) -> AsyncIterat
 
 async def _records(feed: Feed) -> AsyncGenerator[Record, None]:
     while True:
-        for record in (await feed.page()).records:
+        # A database that is away for a while costs its readers time, not their subscription.
+        for record in (await patiently(feed.page)).records:
             yield record
 
 
