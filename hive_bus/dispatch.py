@@ -17,12 +17,15 @@ from zlib import crc32
 
 from hive_bus.record import Record
 from hive_bus.subscription import to_record
+from hive_bus.surely import patiently
 from hive_bus.tail import PAGE, Tail
 from hive_bus.topics import check_pattern, expand, matches
 from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog
 
 CHUNK: Final = 256
+FIRST_CHUNK: Final = 16
+CHUNK_SECONDS: Final = 0.5
 ROOM: Final = 1024
 PATIENCE: Final = 1.0
 _REMEMBERED: Final = 65_536
@@ -110,6 +113,9 @@ class Pages:
         return rows, until
 
     async def _fetch(self, after: int) -> tuple[Sequence[StoredEvent], int]:
+        return await patiently(lambda: self._read(after))
+
+    async def _read(self, after: int) -> tuple[Sequence[StoredEvent], int]:
         # The head first: a topic that appears later than the list of topics lies above it.
         head = self._tail.head
         topics = self._topics.among(await self._log.topics()) if self._topics.patterns else None
@@ -147,7 +153,8 @@ class Lane:
         self._handle = handle
         self._command = command
         self._reached = reached
-        self._chunk = chunk
+        self._most = chunk
+        self._chunk = min(chunk, FIRST_CHUNK)
         self._queue: deque[tuple[list[Record], list[Record], int]] = deque()
         self._passed = passed
         self._idle = False
@@ -183,6 +190,7 @@ class Lane:
     async def run(self) -> None:
         """Have everything handled that is fed, until closed."""
         self.open = True
+        loop = asyncio.get_running_loop()
         while not self._closing:
             if not self._queue:
                 self._wake.clear()
@@ -194,11 +202,18 @@ class Lane:
             for record in commands:
                 await self._command(record)
             if records:
+                begun = loop.time()
                 await self._handle(records)
                 self.backlog -= len(records)
+                self._pace(len(records), loop.time() - begun)
             told = self._reached(until)
             if told is not None:
                 await told
+
+    def _pace(self, count: int, seconds: float) -> None:
+        """Slow records come in small chunks: who has to give the partition up finishes the chunk in hand first."""
+        fitting = self._most if seconds * self._most <= count * CHUNK_SECONDS else count * CHUNK_SECONDS / seconds
+        self._chunk = max(1, min(self._most, 2 * self._chunk, int(fitting)))
 
     def _next(self) -> tuple[list[Record], list[Record], int]:
         """A chunk: small pages together, a large one in parts."""
