@@ -327,6 +327,23 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitState:
+    """What a limit's key looks like now: slots ``taken`` of ``ceiling``, how many are ``missing`` to those who ask for more;
+
+    its bucket's ``level`` of ``burst``, filled at ``rate`` per second (below 0: in debt); and until when it is held.
+    """
+
+    key: str
+    ceiling: int | None
+    taken: int
+    missing: int
+    level: float | None
+    rate: float | None
+    burst: float | None
+    held_until: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogMeta:
     """The log's identity: its name, its random id, the present epoch, the database's identity."""
 

@@ -13,6 +13,7 @@ from hive_core_db.records import (
     AppendRequest,
     Epoch,
     Lease,
+    LimitState,
     LogMeta,
     ParkedKey,
     Partition,
@@ -171,6 +172,47 @@ class Leases(Protocol):
     async def live(self) -> list[Lease]: ...
 
 
+class Limits(Protocol):
+    """Slots and rates that all processes share, by keys that their users choose. Nothing here is in the log.
+
+    Guarantees:
+        Slots taken of a key are never more than the limit that the taker named; those of a lease that is closed or
+        expired are free. Whoever has asked in vain for a second, and goes on asking, comes before those who asked
+        later. Times are the database's; every call is a short transaction of its own.
+    """
+
+    async def take(self, key: str, limit: int, lease_id: str, wanted: int) -> int:
+        """Take up to ``wanted`` slots for a live lease and return how many; 0 while the key is held.
+
+        What is missing is remembered as waiting until the next call; ``wanted`` 0 waits no longer.
+        """
+        ...
+
+    async def give(self, key: str, lease_id: str, count: int) -> None:
+        """Give slots back."""
+        ...
+
+    async def spend(self, key: str, rate: float, burst: float, amount: float) -> int:
+        """Take ``amount`` from a bucket that fills at ``rate`` per second up to ``burst``; 0: it is spent.
+
+        Else nothing is, and the answer is how many microseconds it will take (or the key is held). More than
+        ``burst`` at once is granted to a full bucket, which is then in debt.
+        """
+        ...
+
+    async def settle(self, key: str, amount: float) -> None:
+        """Correct what was spent: take ``amount`` more, into debt if need be, or give it back if it is below 0."""
+        ...
+
+    async def hold(self, key: str, duration: int) -> None:
+        """Nobody takes or spends of this key for ``duration`` microseconds; a longer hold stays."""
+        ...
+
+    async def state(self) -> list[LimitState]:
+        """Every key as it is now, by key."""
+        ...
+
+
 class Blobs(Protocol):
     """Large bodies by their sha256, deduplicated."""
 
@@ -210,6 +252,8 @@ class Store(Protocol):
     def checkpoints(self) -> Checkpoints: ...
     @property
     def leases(self) -> Leases: ...
+    @property
+    def limits(self) -> Limits: ...
     @property
     def blobs(self) -> Blobs: ...
     @property
