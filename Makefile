@@ -12,8 +12,12 @@ STAMP := $(VENV)/.made
 SOAK_SECONDS ?= 300
 # What `make test` and `make soak` hand on to pytest: `make test ARGS="-k lease -x"`.
 ARGS ?=
+# Which rows of the benchmarks: patterns, as in `make bench ONLY="pg-publish-*"`.
+ONLY ?=
+# As the extra `peers` names them.
+PEERS := 'dbos>=3.4' 'langgraph>=1.2' 'langgraph-checkpoint-postgres>=3.2' 'procrastinate>=3.10' 'psycopg[binary]>=3.3'
 
-.PHONY: help setup demo check lint format test bench bench-peers soak
+.PHONY: help setup demo check lint format test bench bench-large bench-peers soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,13 +39,16 @@ test: $(STAMP) ## all tests, with branch coverage of at least 90 %, child proces
 	tail -n 1 .cache/pytest.txt; \
 	exit $$status
 
-bench: $(STAMP) ## the benchmarks, as JSON lines
-	@$(BIN)/python -m benchmarks
+bench: $(STAMP) ## the benchmarks, as JSON lines: make bench ONLY="publish-* pg-latency"
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-bench-peers: $(STAMP) ## the hive beside dbos, in an environment of its own
+bench-large: $(STAMP) ## the figures again with 10,000,000 events in the table, and behind an old snapshot
+	@$(BIN)/python -m benchmarks.large $(ARGS)
+
+bench-peers: $(STAMP) ## the hive beside dbos, procrastinate and langgraph, in an environment of their own
 	@test -x .venv-peers/bin/python || "$(PYTHON)" -m venv .venv-peers
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-peers/bin/python -m pip install -qq 'dbos>=3.4'
-	@$(BIN)/python -m benchmarks.peers
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-peers/bin/python -m pip install -qq $(PEERS)
+	@$(BIN)/python -m benchmarks.peers $(if $(ONLY),--only $(ONLY))
 
 soak: $(STAMP) ## the fault suites for SOAK_SECONDS each (300 by default)
 	@HIVE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest $(ARGS) tests/integration tests/simulation

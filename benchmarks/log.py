@@ -1,166 +1,110 @@
-"""Append, catch-up, fold and latency on SQLite, each against the standard library on the same table."""
+"""Publish, catch-up, fold, trace and latency, each beside the plainest way to do the same in the same database."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import random
 import statistics
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
 
 import orjson
 
-from benchmarks.pairs import PAIRS, SLICE, Figure, Slice, figure, paired, rate
+from benchmarks.children import Child, child
+from benchmarks.pairs import Sides, rate
+from benchmarks.places import BATCH, CALLERS, PAGE, Measured, Place, SqliteRaw
+from benchmarks.postgres import PostgresRaw
 from hive_bus import Brain, Bus, Event, Input, Record, open_bus
 from hive_bus.groups import GroupMember, Owned
-from hive_bus.ids import Ids
 from hive_bus.session import Folder, load
-from hive_core_db.records import StoredEvent
 
-CALLERS = 1000
-BATCH = 500
 CATCH_UP = 200_000
-PAGE = 1000
+PROCESSES = 4
+_serial = count(1)
 
 
-class Measured(Event, topic="bench.measured"):
-    """About 300 bytes, as the floors were measured with."""
-
-    number: int
-    name: str = "a measured event"
-    text: str = "x" * 200
-
-
-COLUMNS = len(StoredEvent._fields)
-INSERT = f"INSERT INTO events ({', '.join(StoredEvent._fields)}) VALUES ({', '.join('?' * COLUMNS)})"
-
-
-class Raw:
-    """The floor: one connection of the standard library, WAL, synchronous FULL, on the hive's own table."""
-
-    def __init__(self, path: Path) -> None:
-        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=FULL")
-        self.db.execute("PRAGMA wal_autocheckpoint=0")
-        self.db.execute("PRAGMA cache_size=-16000")
-        self._ids = Ids()
-        self._versions = dict.fromkeys(range(CALLERS), 0)
-
-    def rows(self, count: int) -> list[StoredEvent]:
-        """Rows that are ready to be inserted: building them is not the floor's work."""
-        head = self.db.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
-        payload = '{"number":1,"name":"a measured event","text":"' + "x" * 200 + '"}'
-        rows = []
-        for position in range(head + 1, head + 1 + count):
-            caller = position % CALLERS
-            self._versions[caller] = version = self._versions[caller] + 1
-            now = time.time_ns() // 1000
-            stream = f"raw-{caller}"
-            rows.append(
-                StoredEvent(
-                    position=position,
-                    event_id=self._ids.event_id(now),
-                    stream=stream,
-                    version=version,
-                    topic="bench.measured",
-                    correlation_id=stream,
-                    causation_id=None,
-                    cause_position=None,
-                    decided_by=None,
-                    source="raw",
-                    schema_version=1,
-                    payload=payload,
-                    metadata=None,
-                    digest="0" * 64,
-                    append_first=position,
-                    occurred_at=now,
-                    recorded_at=now,
-                )
-            )
-        return rows
-
-    def append(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """One transaction."""
-        self.db.execute("BEGIN IMMEDIATE")
-        self.db.executemany(INSERT, rows)
-        self.db.execute("COMMIT")
-
-    def fold_wal(self) -> None:
-        """Between slices: both sides pay for checkpoints at the same size, none of them inside a slice."""
-        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-@asynccontextmanager
-async def fresh() -> AsyncIterator[tuple[Bus, Raw]]:
-    """A new file, open from both sides."""
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "bench.db"
-        async with open_bus(f"sqlite:///{path}", source="bench") as bus:
-            raw = Raw(path)
-            yield bus, raw
-            raw.db.close()
-
-
-async def publish_many() -> Figure:
-    """1,000 concurrent callers against executemany in transactions of 500 rows."""
-    async with fresh() as (bus, raw):
-
-        async def candidate(seconds: float) -> int:
-            deadline = time.perf_counter() + seconds
-            counts = await asyncio.gather(*(_publish_until(bus, deadline, f"caller-{n}") for n in range(CALLERS)))
-            return sum(counts)
-
-        return await _against_commits("publish, 1,000 callers", raw, BATCH, candidate, must=0.55, aim=0.70)
-
-
-async def publish_one() -> Figure:
-    """One caller that waits for each, against raw single-row commits."""
-    async with fresh() as (bus, raw):
-
-        async def candidate(seconds: float) -> int:
-            return await _publish_until(bus, time.perf_counter() + seconds, "one")
-
-        return await _against_commits("publish, one caller", raw, 1, candidate, must=0.40, aim=0.50)
-
-
-async def _publish_until(bus: Bus, deadline: float, stream: str) -> int:
-    done = 0
-    while time.perf_counter() < deadline:
+async def publish_until(bus: Bus, deadline: float, stream: str, waits: list[float]) -> int:
+    """One caller, who waits for each event; ``waits`` gets the seconds of every wait."""
+    done, begin = 0, time.perf_counter()
+    while begin < deadline:
         await bus.publish(Measured(number=done), stream=stream)
         done += 1
+        end = time.perf_counter()
+        waits.append(end - begin)
+        begin = end
     return done
 
 
-async def _against_commits(name: str, raw: Raw, batch: int, candidate: Slice, *, must: float, aim: float) -> Figure:
-    """Take turns with raw commits of ``batch`` rows, which are charged for their statements only, not for making rows."""
-    rows = []
-    for _ in range(PAIRS + 1):
-        raw.fold_wal()
-        commits = _raw_commits(raw, batch, SLICE)
-        raw.fold_wal()
-        rows.append((commits, await rate(candidate)))
-    # The first pair warms up.
-    return figure(name, rows[1:], must=must, aim=aim, unit="events/s")
+async def publish_rate(bus: Bus, callers: int, waits: list[float], prefix: str = "caller") -> float:
+    """Events per second of so many callers at once."""
+
+    async def work(seconds: float) -> int:
+        deadline = time.perf_counter() + seconds
+        each = (publish_until(bus, deadline, f"{prefix}-{n}", waits) for n in range(callers))
+        return sum(await asyncio.gather(*each))
+
+    return await rate(work)
 
 
-def _raw_commits(raw: Raw, batch: int, seconds: float) -> float:
-    done, spent = 0, 0.0
-    while spent < seconds:
-        ready = raw.rows(500)
-        for start in range(0, len(ready), batch):
-            rows = ready[start : start + batch]
-            begin = time.perf_counter()
-            raw.append(rows)
-            spent += time.perf_counter() - begin
-        done += len(ready)
-    return done / spent
+@asynccontextmanager
+async def publish_many(place: Place) -> AsyncIterator[Sides]:
+    """1,000 concurrent callers against commits of 500 plain rows."""
+    async with open_bus(place.url, source="bench") as bus:
+        waits: list[float] = []
+        yield Sides(
+            floor=lambda: place.raw.commits(BATCH),
+            candidate=lambda: publish_rate(bus, CALLERS, waits),
+            settle=place.raw.settle,
+            also=lambda: {"worst_wait_over_median": worst(waits)},
+        )
+
+
+@asynccontextmanager
+async def publish_one(place: Place) -> AsyncIterator[Sides]:
+    """One caller that waits for each, against plain single-row commits."""
+    async with open_bus(place.url, source="bench") as bus:
+        yield Sides(
+            floor=lambda: place.raw.commits(1),
+            candidate=lambda: publish_rate(bus, 1, []),
+            settle=place.raw.settle,
+        )
+
+
+def worst(waits: Sequence[float]) -> float:
+    """The longest wait of all, in medians."""
+    return round(max(waits) / statistics.median(waits), 1) if waits else 0.0
+
+
+@asynccontextmanager
+async def workers(place: Place, number: int = PROCESSES) -> AsyncIterator[list[Child]]:
+    """Processes that have the same database open."""
+    async with AsyncExitStack() as stack:
+        opening = (stack.enter_async_context(child("benchmarks.worker", place.url)) for _ in range(number))
+        yield [await one for one in opening]
+
+
+@asynccontextmanager
+async def publish_four(place: Place) -> AsyncIterator[Sides]:
+    """1,000 callers in each of four processes, in total, against 1,000 callers in one."""
+    ratios: list[float] = []
+    async with workers(place) as processes:
+
+        async def together(some: Sequence[Child]) -> float:
+            answers = await asyncio.gather(*(one.ask("publish", callers=CALLERS) for one in some))
+            if len(some) > 1:
+                waits = [answer["waits"] for answer in answers]
+                median = statistics.median(wait["median"] for wait in waits)
+                ratios.append(max(wait["worst"] for wait in waits) / median)
+            return float(sum(answer["rate"] for answer in answers))
+
+        yield Sides(
+            floor=lambda: together(processes[:1]),
+            candidate=lambda: together(processes),
+            also=lambda: {"worst_wait_over_median": round(max(ratios), 1)},
+        )
 
 
 class Nothing:
@@ -185,50 +129,34 @@ class Nothing:
         self.done += 1
 
 
-async def catch_up() -> Figure:
-    """A group catches up on 200,000 events, against a prefetching raw page read of the same table."""
-    async with fresh() as (bus, raw):
-        for _ in range(CATCH_UP // 5000):
-            raw.append(raw.rows(5000))
-        raw.fold_wal()
+@asynccontextmanager
+async def catch_up(place: Place) -> AsyncIterator[Sides]:
+    """A group catches up on 200,000 events, against a prefetching page read of the same rows."""
+    async with open_bus(place.url, source="bench") as bus:
+        await place.raw.load(max(0, CATCH_UP - await place.raw.head()))
+        await place.raw.settle()
         head = await bus.tail.refresh()
-        serial = iter(range(1000))
+        after = head - CATCH_UP
 
-        async def floor(_: float) -> int:
-            return await _read_all(raw)
-
-        async def candidate(_: float) -> int:
+        async def candidate() -> float:
             consumer = Nothing()
+            begin = time.perf_counter()
             member = GroupMember(
-                bus, group=f"bench-{next(serial)}", patterns=("bench.measured",), key="stream", consumer=consumer
+                bus,
+                group=f"bench-{next(_serial)}",
+                patterns=(Measured.TOPIC,),
+                key="stream",
+                consumer=consumer,
+                start=after,
             )
             async with asyncio.TaskGroup() as group:
                 task = group.create_task(member.run())
                 await member.caught_up(head, within=120)
+                spent = time.perf_counter() - begin
                 task.cancel()
-            return consumer.done
+            return consumer.done / spent
 
-        return await paired(
-            "catch-up of a group", floor=floor, candidate=candidate, must=0.60, aim=0.80, unit="events/s", pairs=4
-        )
-
-
-async def _read_all(raw: Raw) -> int:
-    """Pages of 1,000, the next one read while this one is walked."""
-    loop = asyncio.get_running_loop()
-
-    def page(after: int) -> list[Any]:
-        query = f"SELECT {', '.join(StoredEvent._fields)} FROM events WHERE position > ? ORDER BY position LIMIT ?"
-        return raw.db.execute(query, (after, PAGE)).fetchall()
-
-    done = 0
-    with ThreadPoolExecutor(1) as pool:
-        following = loop.run_in_executor(pool, page, 0)
-        while rows := await following:
-            following = loop.run_in_executor(pool, page, rows[-1][0])
-            for _ in rows:
-                done += 1
-    return done
+        yield Sides(floor=lambda: place.raw.read_all(after), candidate=candidate)
 
 
 class Counting(Brain[dict[str, int]]):
@@ -252,11 +180,11 @@ class Counting(Brain[dict[str, int]]):
         return []
 
 
-async def fold() -> Figure:
+@asynccontextmanager
+async def fold(place: Place) -> AsyncIterator[Sides]:
     """A stored history through a brain, payloads decoded, against the same read with JSON decoding."""
-    count = 20_000
-    async with fresh() as (bus, _):
-        await asyncio.gather(*(bus.publish(Measured(number=n), correlation_id="history") for n in range(count)))
+    async with open_bus(place.url, source="bench") as bus:
+        await asyncio.gather(*(bus.publish(Measured(number=n), correlation_id="history") for n in range(20_000)))
         folder = Folder(Counting())
 
         async def floor(seconds: float) -> int:
@@ -277,47 +205,105 @@ async def fold() -> Figure:
                 done += session.state["events"]
             return done
 
-        return await paired("fold of a history", floor=floor, candidate=candidate, must=0.65, aim=0.85, unit="events/s")
+        yield Sides(floor=lambda: rate(floor), candidate=lambda: rate(candidate))
 
 
-async def latency() -> Figure:
-    """Publish to handler in one process, against one raw commit plus read: medians in milliseconds."""
-    async with fresh() as (bus, raw):
+@asynccontextmanager
+async def trace(place: Place) -> AsyncIterator[Sides]:
+    """Traces per second of a run of 50 events, against the plain read of its rows."""
+    async with open_bus(place.url, source="bench") as bus:
+        run = f"traced-{next(_serial)}"
+        await bus.append(f"{run}/run", [Measured(number=n) for n in range(50)], correlation_id=run)
+
+        async def floor(seconds: float) -> int:
+            deadline, done = time.perf_counter() + seconds, 0
+            while time.perf_counter() < deadline:
+                await bus.store.log.read_correlation(run, limit=PAGE)
+                done += 1
+            return done
+
+        async def candidate(seconds: float) -> int:
+            deadline, done = time.perf_counter() + seconds, 0
+            while time.perf_counter() < deadline:
+                await bus.trace(run)
+                done += 1
+            return done
+
+        yield Sides(floor=lambda: rate(floor), candidate=lambda: rate(candidate))
+
+
+@asynccontextmanager
+async def latency(place: Place) -> AsyncIterator[Sides]:
+    """Publish to handler in one process, against one plain commit plus read: medians in milliseconds."""
+    raw = place.raw
+    assert isinstance(raw, SqliteRaw)
+    async with open_bus(place.url, source="bench") as bus:
         arrived: deque[float] = deque()
         gate = asyncio.Event()
 
         async def follow() -> None:
-            async with bus.subscribe("bench.measured") as records:
+            async with bus.subscribe(Measured.TOPIC) as records:
                 gate.set()
                 async for _ in records:
                     arrived.append(time.perf_counter())
 
+        async def candidate() -> float:
+            times = []
+            for number in range(200):
+                arrived.clear()
+                begin = time.perf_counter()
+                await bus.publish(Measured(number=number))
+                while not arrived:
+                    await asyncio.sleep(0)
+                times.append(arrived[0] - begin)
+            return statistics.median(times) * 1000
+
         async with asyncio.TaskGroup() as group:
             task = group.create_task(follow())
             await gate.wait()
-            pairs = [(_raw_round(raw), await _hive_round(bus, arrived)) for _ in range(PAIRS + 1)]
+            yield Sides(floor=raw.round, candidate=candidate)
             task.cancel()
-        # The first pair warms up.
-        return figure("publish to handler, p50", pairs[1:], must=1.5, aim=1.2, unit="ms", lower_is_better=True)
 
 
-def _raw_round(raw: Raw) -> float:
-    times = []
-    for row in raw.rows(200):
-        begin = time.perf_counter()
-        raw.append([row])
-        raw.db.execute("SELECT * FROM events WHERE position = ?", (row[0],)).fetchone()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times) * 1000
+@asynccontextmanager
+async def elsewhere(place: Place) -> AsyncIterator[Sides]:
+    """Appended here, handled in another process, against INSERT + NOTIFY here and SELECT there: medians in milliseconds.
+
+    One event at a time, with a pause that differs: each finds the other process at rest.
+    """
+    raw = place.raw
+    assert isinstance(raw, PostgresRaw)
+    notify = f"WITH one AS ({raw.insert} RETURNING position) SELECT pg_notify('bench', position::text) FROM one"
+    async with (
+        open_bus(place.url, source="bench") as bus,
+        child("benchmarks.worker", place.url) as hive,
+        child("benchmarks.worker", place.url) as plain,
+    ):
+        await hive.ask("follow")
+        await plain.ask("listen")
+
+        async def floor() -> float:
+            begins = []
+            for row in await raw.rows(100):
+                begins.append(time.perf_counter())
+                await raw.db.execute(notify, *row)
+                await asyncio.sleep(random.uniform(0.01, 0.02))
+            return _median_ms(begins, await plain.ask("arrivals", number=100))
+
+        async def candidate() -> float:
+            begins = []
+            for number in range(100):
+                begins.append(time.perf_counter())
+                await bus.publish(Measured(number=number), stream="elsewhere")
+                await asyncio.sleep(random.uniform(0.01, 0.02))
+            return _median_ms(begins, await hive.ask("arrivals", number=100))
+
+        async def settle() -> None:
+            for one in (hive, plain):
+                await one.ask("arrivals", number=0)
+
+        yield Sides(floor=floor, candidate=candidate, settle=settle)
 
 
-async def _hive_round(bus: Bus, arrived: deque[float]) -> float:
-    times = []
-    for number in range(200):
-        arrived.clear()
-        begin = time.perf_counter()
-        await bus.publish(Measured(number=number))
-        while not arrived:
-            await asyncio.sleep(0)
-        times.append(arrived[0] - begin)
-    return statistics.median(times) * 1000
+def _median_ms(begins: Sequence[float], ends: Sequence[float]) -> float:
+    return statistics.median(end - begin for begin, end in zip(begins, ends, strict=True)) * 1000

@@ -1,7 +1,7 @@
 """Paired measurement: floor and candidate take turns, and the median of the pair ratios counts.
 
-The machine's speed changes from second to second; a ratio of two slices that lie side by
-side does not. Figures are rates (per second) unless a name says otherwise.
+The machine's speed changes from second to second; a ratio of two turns that lie side by
+side does not. Figures are rates (per second) unless their unit says otherwise.
 """
 
 from __future__ import annotations
@@ -10,14 +10,24 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 SLICE = 0.5
 PAIRS = 6
 
-Slice = Callable[[float], Awaitable[int]]
-"""Works for so many seconds, and returns how many units it did."""
+Turn = Callable[[], Awaitable[float]]
+"""Measures once: a rate, or a time in the figure's unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """What takes turns; ``settle`` runs before each turn and is not measured, ``also`` is said beside the figure."""
+
+    floor: Turn
+    candidate: Turn
+    settle: Callable[[], Awaitable[None]] | None = None
+    also: Callable[[], Mapping[str, object]] = dict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,7 @@ class Figure:
     unit: str
     pairs: int
     lower_is_better: bool = False
+    also: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -51,13 +62,14 @@ class Figure:
             "floor": round(self.floor, 3),
             "unit": self.unit,
             "pairs": self.pairs,
+            **self.also,
         }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
 
-async def rate(work: Slice, seconds: float = SLICE) -> float:
-    """Units per second of one slice."""
+async def rate(work: Callable[[float], Awaitable[int]], seconds: float = SLICE) -> float:
+    """Units per second of work that goes on for so many seconds and returns how many units it did."""
     begin = time.perf_counter()
     done = await work(seconds)
     return done / (time.perf_counter() - begin)
@@ -71,6 +83,7 @@ def figure(
     aim: float,
     unit: str,
     lower_is_better: bool = False,
+    also: Mapping[str, object] | None = None,
 ) -> Figure:
     """The medians of pairs (floor, candidate)."""
     return Figure(
@@ -83,19 +96,24 @@ def figure(
         unit=unit,
         pairs=len(rows),
         lower_is_better=lower_is_better,
+        also=also or {},
     )
 
 
 async def paired(
-    name: str, *, floor: Slice, candidate: Slice, must: float, aim: float, unit: str, pairs: int = PAIRS
+    name: str, sides: Sides, *, must: float, aim: float, unit: str, lower_is_better: bool = False, pairs: int = PAIRS
 ) -> Figure:
-    """Alternate floor and candidate; one slice of each first, to warm up."""
-    await rate(floor)
-    await rate(candidate)
+    """Alternate floor and candidate; one turn of each first, to warm up."""
+
+    async def turn(side: Turn) -> float:
+        if sides.settle is not None:
+            await sides.settle()
+        return await side()
+
     rows = []
-    for index in range(pairs):
+    for index in range(pairs + 1):
         # Who goes first alternates too: neither always inherits the other's caches.
-        first, second = (floor, candidate) if index % 2 == 0 else (candidate, floor)
-        one, two = await rate(first), await rate(second)
-        rows.append((one, two) if index % 2 == 0 else (two, one))
-    return figure(name, rows, must=must, aim=aim, unit=unit)
+        first, second = (sides.floor, sides.candidate) if index % 2 else (sides.candidate, sides.floor)
+        one, two = await turn(first), await turn(second)
+        rows.append((one, two) if index % 2 else (two, one))
+    return figure(name, rows[1:], must=must, aim=aim, unit=unit, lower_is_better=lower_is_better, also=sides.also())

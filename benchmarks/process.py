@@ -18,6 +18,11 @@ def _seconds(*arguments: str) -> float:
     return time.perf_counter() - begin
 
 
+def bare_interpreter() -> float:
+    """Seconds until a Python that does nothing has ended."""
+    return statistics.median(_seconds("-c", "pass") for _ in range(5))
+
+
 def start_up(name: str, arguments: list[str], *, must: float, aim: float) -> Figure:
     """Seconds over a bare interpreter, median of pairs."""
     pairs = [(_seconds("-c", "pass"), _seconds(*arguments)) for _ in range(7)]
@@ -35,14 +40,8 @@ def start_up(name: str, arguments: list[str], *, must: float, aim: float) -> Fig
     )
 
 
-def imports() -> Figure:
-    """``import hive_bus``."""
-    return start_up("import hive_bus", ["-c", "import hive_bus"], must=0.35, aim=0.2)
-
-
-def help_text() -> Figure:
-    """``hive --help``."""
-    return start_up("hive --help", [str(Path(sys.executable).with_name("hive")), "--help"], must=0.5, aim=0.3)
+IMPORT = ["-c", "import hive_bus"]
+HELP = [str(Path(sys.executable).with_name("hive")), "--help"]
 
 
 def resident() -> float:

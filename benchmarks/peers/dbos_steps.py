@@ -1,17 +1,24 @@
-"""No-op steps of ``dbos`` on SQLite, as a child that measures when told: it runs in an environment of its own.
+"""No-op steps of ``dbos``, as a child that measures when told; it imports nothing of the hive.
 
-Reads lines of standard input (``sequence N``, ``together RUNS N``) and answers each with
-the steps per second on a line of standard output. It imports nothing of the hive.
+``python -m benchmarks.peers.dbos_steps URL``: a SQLite file or a PostgreSQL database, which becomes its system database.
+Steps on threads: coroutines were measured too, and are no faster.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from importlib.metadata import version
 
 from dbos import DBOS
+
+from benchmarks.children import serve
+
+AT_ONCE = 100
+"""More workflows than dbos has threads; enough that none of these ever waits for work."""
+LONGEST = 20.0
+"""Seconds after which no more are started: its rate is known by then."""
 
 
 @DBOS.step()
@@ -26,21 +33,13 @@ def chain(length: int) -> None:
         noop()
 
 
-def sequence(length: int) -> float:
-    """Steps per second of one workflow."""
+def _sequence(length: int) -> float:
     begin = time.perf_counter()
     chain(length)
     return length / (time.perf_counter() - begin)
 
 
-AT_ONCE = 100
-"""More workflows than dbos has threads; enough that none of these ever waits for work."""
-LONGEST = 20.0
-"""Seconds after which no more are started: its rate is known by then."""
-
-
-def together(runs: int, length: int) -> float:
-    """Steps per second of many workflows at once, on the threads that dbos chooses; 20 seconds of them are enough."""
+def _together(runs: int, length: int) -> float:
     begin = time.perf_counter()
     done = 0
     while done < runs and time.perf_counter() - begin < LONGEST:
@@ -51,28 +50,36 @@ def together(runs: int, length: int) -> float:
     return done * length / (time.perf_counter() - begin)
 
 
-MEASURES = {"sequence": sequence, "together": together}
+async def sequence(length: int) -> float:
+    """Steps per second of one workflow."""
+    return await asyncio.to_thread(_sequence, length)
 
 
-def main() -> None:
+async def together(runs: int, length: int) -> float:
+    """Steps per second of many workflows at once, on the threads that dbos chooses; 20 seconds of them are enough."""
+    return await asyncio.to_thread(_together, runs, length)
+
+
+async def about() -> str:
+    """What is measured."""
+    return f"dbos {version('dbos')}"
+
+
+async def main() -> None:
     """Serve until standard input ends."""
-    with TemporaryDirectory() as directory:
-        DBOS(
-            config={
-                "name": "bench",
-                "system_database_url": f"sqlite:///{Path(directory) / 'dbos.db'}",
-                "log_level": "ERROR",
-                "run_admin_server": False,
-            }
-        )
-        DBOS.launch()
-        chain(5)
-        for line in sys.stdin:
-            name, *numbers = line.split()
-            sys.stdout.write(f"{MEASURES[name](*map(int, numbers))}\n")
-            sys.stdout.flush()
-        DBOS.destroy()
+    DBOS(
+        config={
+            "name": "bench",
+            "system_database_url": sys.argv[1],
+            "log_level": "ERROR",
+            "run_admin_server": False,
+        }
+    )
+    DBOS.launch()
+    await sequence(5)
+    await serve({"sequence": sequence, "together": together, "about": about})
+    DBOS.destroy()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
