@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from heapq import merge
 from operator import attrgetter
 
+from hive_core_db.judge.work_row import WorkRow, changed_values
 from hive_core_db.records import WorkItem
 from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.runner import Runner
-from hive_core_db.sqlite.work_changes import COLUMNS, UPDATE, WorkRow, changed_values
+from hive_core_db.sqlite.work_changes import COLUMNS, UPDATE
 
 _ROWS = f"SELECT {COLUMNS} FROM work"
 _MAY_RUN = "state = 'ready' AND cancel_requested = 0"

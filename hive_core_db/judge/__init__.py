@@ -1,0 +1,1 @@
+"""Who may append what: one judge for every database, over facts that the database supplies."""
