@@ -324,6 +324,7 @@ class Lease:
     expires_at: int
     closed: bool
     info: str
+    closed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +342,36 @@ class LimitState:
     rate: float | None
     burst: float | None
     held_until: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """How much is open in a queue, by state, and since when the oldest items wait for a hand, or are in one's care."""
+
+    queue: str
+    ready: int
+    delayed: int
+    waiting: int
+    claimed: int
+    oldest_ready_at: int | None
+    oldest_claimed_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWork:
+    """The open work of one correlation, by state; ``since`` is when the oldest of it came into the queue."""
+
+    correlation_id: str
+    ready: int
+    delayed: int
+    waiting: int
+    claimed: int
+    since: int
+
+    @property
+    def open(self) -> int:
+        """All of it."""
+        return self.ready + self.delayed + self.waiting + self.claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,9 @@ from hive_core_db.records import (
     LogMeta,
     ParkedKey,
     Partition,
+    QueueDepth,
     Roster,
+    RunWork,
     StoredEvent,
     Verdict,
     ViewRow,
@@ -143,7 +145,10 @@ class Checkpoints(Protocol):
     async def partitions(self, group: str) -> list[Partition]: ...
     async def groups(self) -> list[str]: ...
     async def join(self, group: str, lease_id: str) -> None: ...
-    async def leave(self, group: str, lease_id: str) -> None: ...
+    async def leave(self, group: str, lease_id: str, *, release: bool = True) -> None:
+        """Be a member no more, and free what is held of the group; ``release`` False keeps that until it is released."""
+        ...
+
     async def members(self, group: str) -> list[str]:
         """Lease ids of the members whose leases are open and unexpired, sorted."""
         ...
@@ -164,12 +169,19 @@ class Leases(Protocol):
     """Signs of life, in database time."""
 
     async def open(self, owner: str, *, ttl: int, info: str = "{}") -> Lease: ...
-    async def renew(self, lease_id: str, *, ttl: int) -> bool:
-        """False when the lease was closed meanwhile: its owner must stop."""
+    async def renew(self, lease_id: str, *, ttl: int, info: str | None = None) -> bool:
+        """False when the lease was closed meanwhile: its owner must stop. ``info`` replaces what it says of itself."""
         ...
 
     async def close(self, lease_id: str) -> None: ...
+    async def expire(self, lease_id: str) -> bool:
+        """Close the lease if its time is over, with all that it holds; False when it was renewed or closed meanwhile."""
+        ...
+
     async def live(self) -> list[Lease]: ...
+    async def ended(self, since: int) -> list[Lease]:
+        """Leases that were closed at or after ``since`` (closed ones are kept for a day), and open ones whose time is over."""
+        ...
 
 
 class Limits(Protocol):
@@ -210,6 +222,27 @@ class Limits(Protocol):
 
     async def state(self) -> list[LimitState]:
         """Every key as it is now, by key."""
+        ...
+
+
+class Figures(Protocol):
+    """What people ask of the whole store.
+
+    Guarantees:
+        Each question reads a bounded number of rows by index, however long the log is: what is
+        beyond ``limit`` is not counted.
+    """
+
+    async def queues(self, *, limit: int) -> list[QueueDepth]:
+        """What is open in each queue, by name; at most ``limit`` items of a kind are counted in each."""
+        ...
+
+    async def runs(self, *, limit: int) -> list[RunWork]:
+        """The open work of each correlation, the most first, from at most ``limit`` items."""
+        ...
+
+    async def counts(self, topics: Sequence[str], *, after: int, limit: int) -> dict[str, int]:
+        """How many events of each topic lie above position ``after``; at most ``limit`` are counted of each."""
         ...
 
 
@@ -254,6 +287,8 @@ class Store(Protocol):
     def leases(self) -> Leases: ...
     @property
     def limits(self) -> Limits: ...
+    @property
+    def figures(self) -> Figures: ...
     @property
     def blobs(self) -> Blobs: ...
     @property

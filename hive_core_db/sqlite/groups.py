@@ -96,13 +96,14 @@ class SqliteCheckpoints:
         if not await self._runner.write(job):
             raise Fenced(what=f"lease {lease_id}, closed", held=0, actual=0)
 
-    async def leave(self, group: str, lease_id: str) -> None:
-        """Stop being a member, and free what the member holds of the group."""
+    async def leave(self, group: str, lease_id: str, *, release: bool = True) -> None:
+        """Stop being a member, and free what the member holds of the group, unless that goes on for a moment."""
 
         def job(db: sqlite3.Connection) -> None:
             with immediate(db):
                 db.execute(LEAVE, (group, lease_id))
-                db.execute(RELEASE_ALL, (group, lease_id))
+                if release:
+                    db.execute(RELEASE_ALL, (group, lease_id))
 
         await self._runner.write(job)
 

@@ -11,18 +11,23 @@ from hive_core_db.sqlite.runner import Runner
 
 DAY = 24 * 3600 * 1_000_000
 
-_LEASES = "SELECT lease_id, owner, opened_at, expires_at, closed_at IS NOT NULL, info FROM leases"
+_LEASES = "SELECT lease_id, owner, opened_at, expires_at, closed_at, info FROM leases"
 OPEN = "INSERT INTO leases (lease_id, owner, opened_at, expires_at, info) VALUES (?, ?, ?, ?, ?)"
 # Closed leases are kept for a day, for people who look; one that work still names is kept until the clock was there.
 FORGET = """
 DELETE FROM leases WHERE closed_at < ? AND NOT EXISTS (SELECT 1 FROM work AS w WHERE w.lease_id = leases.lease_id)"""
 # Renewing says nothing of the clock: who was late, but not replaced, goes on.
-RENEW = "UPDATE leases SET expires_at = ? WHERE lease_id = ? AND closed_at IS NULL"
+RENEW = "UPDATE leases SET expires_at = ?, info = coalesce(?, info) WHERE lease_id = ? AND closed_at IS NULL"
 # A lease is closed in the transaction that frees what it holds: a closed lease owns no partition.
 CLOSE = "UPDATE leases SET closed_at = ? WHERE lease_id = ? AND closed_at IS NULL"
 FREE_PARTITIONS = "UPDATE partitions SET lease_id = NULL WHERE lease_id = ?"
 FORGET_MEMBER = "DELETE FROM members WHERE lease_id = ?"
 LIVE = f"{_LEASES} WHERE closed_at IS NULL AND expires_at > ? ORDER BY opened_at, lease_id"
+# In the order in which they ended; an open one whose time is over ended then.
+ENDED = f"""
+{_LEASES} WHERE closed_at >= ? OR (closed_at IS NULL AND expires_at <= ?)
+ORDER BY coalesce(closed_at, expires_at), lease_id"""
+IS_OVER = "SELECT 1 FROM leases WHERE lease_id = ? AND closed_at IS NULL AND expires_at <= ?"
 
 
 def close_lease(db: sqlite3.Connection, lease_id: str, now: int) -> None:
@@ -54,13 +59,13 @@ class SqliteLeases:
         await self._runner.write(job)
         return lease
 
-    async def renew(self, lease_id: str, *, ttl: int) -> bool:
-        """Let the lease last ``ttl`` from now; False when it was closed meanwhile."""
+    async def renew(self, lease_id: str, *, ttl: int, info: str | None = None) -> bool:
+        """Let the lease last ``ttl`` from now, and say ``info`` from now on; False when it was closed meanwhile."""
         now = self._now()
 
         def job(db: sqlite3.Connection) -> bool:
             with immediate(db):
-                return db.execute(RENEW, (now + ttl, lease_id)).rowcount == 1
+                return db.execute(RENEW, (now + ttl, info, lease_id)).rowcount == 1
 
         return await self._runner.write(job)
 
@@ -74,11 +79,38 @@ class SqliteLeases:
 
         await self._runner.write(job)
 
+    async def expire(self, lease_id: str) -> bool:
+        """End the lease and free its partitions if its time is over; whether it was."""
+        now = self._now()
+
+        def job(db: sqlite3.Connection) -> bool:
+            with immediate(db):
+                over = db.execute(IS_OVER, (lease_id, now)).fetchone() is not None
+                if over:
+                    close_lease(db, lease_id, now)
+                return over
+
+        return await self._runner.write(job)
+
     async def live(self) -> list[Lease]:
         """Return the open, unexpired leases, oldest first."""
         now = self._now()
-        rows = await self._runner.read(lambda db: db.execute(LIVE, (now,)).fetchall())
-        return [
-            Lease(lease_id=row[0], owner=row[1], opened_at=row[2], expires_at=row[3], closed=bool(row[4]), info=row[5])
-            for row in rows
-        ]
+        return await self._runner.read(lambda db: list(map(_lease, db.execute(LIVE, (now,)))))
+
+    async def ended(self, since: int) -> list[Lease]:
+        """Return the leases closed since then, and the expired ones, in the order in which they ended."""
+        now = self._now()
+        return await self._runner.read(lambda db: list(map(_lease, db.execute(ENDED, (since, now)))))
+
+
+def _lease(row: tuple[str, str, int, int, int | None, str]) -> Lease:
+    lease_id, owner, opened_at, expires_at, closed_at, info = row
+    return Lease(
+        lease_id=lease_id,
+        owner=owner,
+        opened_at=opened_at,
+        expires_at=expires_at,
+        closed=closed_at is not None,
+        info=info,
+        closed_at=closed_at,
+    )

@@ -7,6 +7,7 @@ from typing import Self
 from hive_core_db.sqlite.blobs import SqliteBlobs
 from hive_core_db.sqlite.connection import Now
 from hive_core_db.sqlite.event_log import SqliteEventLog
+from hive_core_db.sqlite.figures import SqliteFigures
 from hive_core_db.sqlite.groups import SqliteCheckpoints
 from hive_core_db.sqlite.leases import SqliteLeases
 from hive_core_db.sqlite.limits import SqliteLimits
@@ -26,6 +27,7 @@ class SqliteStore:
         self.checkpoints = SqliteCheckpoints(runner, now)
         self.leases = SqliteLeases(runner, now)
         self.limits = SqliteLimits(runner, now)
+        self.figures = SqliteFigures(runner)
         self.blobs = SqliteBlobs(runner, now)
         self.views = SqliteViews(runner)
         self._runner = runner
