@@ -50,7 +50,8 @@ class Bus:
     """The open bus; made by ``open_bus``.
 
     ``source`` names this program in the envelope of what it publishes. All methods are
-    for the loop that opened it; ``get_event_bus`` is the front for other threads.
+    for the loop that opened it; ``get_event_bus`` is the front for other threads. ``about`` is
+    what this process says of itself in its lease, JSON values; a renewal brings changes there.
     """
 
     def __init__(self, store: Store, *, epoch: int, head: int, source: str, ids: Ids) -> None:
@@ -60,6 +61,7 @@ class Bus:
         self.writer = Writer(store.log, epoch=epoch)
         self.tail = Tail(store.log, self.writer, head=head)
         self.lease_seconds = TTL
+        self.about: dict[str, Any] = process_info()
         self._services: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._spawned: set[asyncio.Task[None]] = set()
@@ -250,7 +252,7 @@ class Bus:
             if self._lease is None or not self._lease.usable:
                 await reap_dead(self.store.leases)
                 self._lease = ProcessLease(
-                    self.store.leases, owner=self.source, ttl=self.lease_seconds, info=process_info()
+                    self.store.leases, owner=self.source, ttl=self.lease_seconds, info=self.about
                 )
                 await self._lease.open()
                 self._tasks.create_task(_renewed(self._lease), name="hive-bus lease")

@@ -82,9 +82,10 @@ class GroupMember:
         self._goals: list[int] = []
         self._room = asyncio.Event()
         self._dirty = asyncio.Event()
+        self._draining = asyncio.Event()
 
     async def run(self) -> None:
-        """Be a member until cancelled; a lost lease is replaced by a new one.
+        """Be a member until cancelled or drained; a lost lease is replaced by a new one.
 
         Raises :class:`GroupTaken` when this bus has a member of the group already,
         :class:`BusClosed`, and whatever the consumer fails with.
@@ -101,8 +102,14 @@ class GroupMember:
                     await self._membership(lease)
             except _LeaseLost:
                 _log.warning("group.lease_lost", group=self.group, lease_id=lease.lease_id)
+            except _Drained:
+                return
             finally:
                 self._rosters.leave(self.group)
+
+    def drain(self) -> None:
+        """Take nothing more and hand everything over: what is in hand is handled to its end, then ``run`` returns."""
+        self._draining.set()
 
     async def caught_up(self, position: int, *, within: float) -> None:
         """Return when every partition, of any member, has reached ``position``; :class:`TimedOut` after ``within`` s."""
@@ -138,6 +145,7 @@ class GroupMember:
                 tasks.create_task(self._watch(lease), name=f"{self.group}: lease")
                 tasks.create_task(self._keep_balance(lease, tasks), name=f"{self.group}: balance")
                 tasks.create_task(self._keep_checkpoints(), name=f"{self.group}: checkpoints")
+                tasks.create_task(self._hand_over(lease), name=f"{self.group}: drain")
                 await self._read(count, tasks)
         finally:
             forget()
@@ -154,6 +162,18 @@ class GroupMember:
     async def _watch(self, lease: ProcessLease) -> None:
         await lease.lost.wait()
         raise _LeaseLost
+
+    async def _hand_over(self, lease: ProcessLease) -> None:
+        """When drained: no member any more, so that the others share what is free, and what is in hand comes free one by one."""
+        await self._draining.wait()
+        leave = self._bus.store.checkpoints.leave
+        await patiently(lambda: leave(self.group, lease.lease_id, release=False))
+        for lane in self._lanes.values():
+            lane.close()
+        while self._lanes:
+            self._progress.clear()
+            await self._progress.wait()
+        raise _Drained
 
     async def _leave(self, lease: ProcessLease) -> None:
         """Store how far it is, and free everything for the others."""
@@ -283,7 +303,7 @@ class GroupMember:
     # Balance: as many partitions as is fair, taken when free, given up when too many.
 
     async def _keep_balance(self, lease: ProcessLease, tasks: asyncio.TaskGroup) -> None:
-        while True:
+        while not self._draining.is_set():
             roster = await self._rosters.look(self.group)
             for row in roster.partitions:
                 owned = self.owned.get(row.number)
@@ -309,6 +329,8 @@ class GroupMember:
         )
         self._balance.begun(row.number)
         self._lanes[row.number] = self._lane(owned)
+        if self._draining.is_set():
+            self._lanes[row.number].close()
         self.owned[row.number] = owned
         tasks.create_task(self._serve(owned), name=f"{self.group}: partition {row.number}")
 
@@ -357,6 +379,10 @@ class GroupMember:
 
 class _LeaseLost(Exception):
     """The lease was closed by another process."""
+
+
+class _Drained(Exception):
+    """Nothing is in hand any more, and nothing more was wanted."""
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -131,8 +131,12 @@ class HandlerGroup:
         )
 
     async def run(self) -> None:
-        """Handle records until cancelled. Raises what ``GroupMember.run`` raises."""
+        """Handle records until cancelled or drained. Raises what ``GroupMember.run`` raises."""
         await self._recovery.beside(self.member.run())
+
+    def drain(self) -> None:
+        """Take nothing more; what is in hand is handled to its end, then ``run`` returns."""
+        self.member.drain()
 
     async def caught_up(self, position: int, *, within: float) -> None:
         """Return when everything up to ``position`` is handled or parked; :class:`TimedOut` after ``within`` s."""

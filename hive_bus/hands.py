@@ -24,6 +24,7 @@ from hive_bus.event import Event
 from hive_bus.hand import Hand, HandContext
 from hive_bus.host import BrainHost
 from hive_bus.lease import ProcessLease
+from hive_bus.load import Load, Tally
 from hive_bus.record import Record
 from hive_bus.surely import patiently, surely
 from hive_bus.telemetry import get_logger, with_correlation
@@ -73,12 +74,14 @@ class HandRunner:
         self._topics = {hand.intent.TOPIC for hand in hands}
         self._wake = asyncio.Event()
         self._own_head = 0
+        self._draining = False
+        self._tally = Tally()
 
     async def run(self) -> None:
-        """Claim and perform until cancelled; a lost lease ends everything it holds, and a new one begins."""
+        """Claim and perform until cancelled or drained; a lost lease ends everything it holds, and a new one begins."""
         forget = (self.bus.writer.on_commit(self._note), self.bus.tail.listen(self._cut_off))
         try:
-            while True:
+            while not self._draining:
                 try:
                     await self._serve(await patiently(self.bus.open_lease))
                 except* _LeaseLost:
@@ -90,13 +93,26 @@ class HandRunner:
     async def _serve(self, lease: ProcessLease) -> None:
         """Claim and perform under this lease."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(_raise_when_lost(lease), name="hands:lease")
-            group.create_task(self._follow(), name="hands:follow")
-            while True:
+            watching = (
+                group.create_task(_raise_when_lost(lease), name="hands:lease"),
+                group.create_task(self._follow(), name="hands:follow"),
+            )
+            while not self._draining or self._running:
                 self._wake.clear()
                 await self._cancel_asked(lease)
-                if not await self._pull(lease, group):
+                if self._draining or not await self._pull(lease, group):
                     await _wait(self._wake, POLL)
+            for task in watching:
+                task.cancel()
+
+    def drain(self) -> None:
+        """Claim nothing more; what runs goes on to its end, then ``run`` returns."""
+        self._draining = True
+        self._wake.set()
+
+    def load(self) -> Load:
+        """What runs here now, and what became of the rest."""
+        return self._tally.load({hand: self._load[id(hand)] for hand in self._hands}, ending=self._ending)
 
     def _note(self, rows: Sequence[StoredEvent]) -> None:
         """Remember fresh intents of this process's commits: they need not be read again."""
@@ -289,6 +305,7 @@ class HandRunner:
         """The events and queue changes of an outcome: a result, another attempt, or the end."""
         work_id, fence = claimed.work_id, claimed.fence
         end: tuple[WorkChange, ...] = (WorkEnd(work_id=work_id, fence=fence),)
+        self._tally.note(outcome, self.bus.now())
         if not isinstance(outcome, Failure):
             return [self._event(claimed, outcome)], end
         if outcome.retryable and claimed.attempt - lost < claimed.policy.max_attempts:

@@ -88,6 +88,10 @@ class BrainHost(Generic[State]):
             for each in forget:
                 each()
 
+    def drain(self) -> None:
+        """Take nothing more; what is in hand is decided on, then ``run`` returns."""
+        self.member.drain()
+
     def states(self) -> dict[str, State]:
         """The states that this process keeps now, by key; parked keys have none."""
         return {key: session.state for key, session in self._sessions.items() if not session.parked}

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from hive_bus.telemetry import get_logger
 from hive_core_db.store import Leases
@@ -28,21 +29,26 @@ _log = get_logger(__name__)
 class ProcessLease:
     """One lease row: opened, renewed four times per ``ttl`` seconds, closed.
 
+    ``info`` is what the process says of itself: JSON values, which its owner may change in place;
+    the next renewal, or ``tell``, brings them to the row.
     ``lost`` is set when a renewal says that somebody closed it: whoever names it must
     stop, and take a new lease to begin again. A process that merely slept through its
     time goes on if nobody took over. Use it as an async context manager, or ``open`` it,
     let ``run`` live in a task group, and ``close`` it.
     """
 
-    def __init__(self, leases: Leases, *, owner: str, ttl: float = TTL, info: str = "{}") -> None:
+    def __init__(self, leases: Leases, *, owner: str, ttl: float = TTL, info: Mapping[str, Any] | None = None) -> None:
         self.owner = owner
         self.ttl = ttl
         self.lost = asyncio.Event()
         self._leases = leases
-        self._info = info
+        self.opened_at = 0
+        self._info: Mapping[str, Any] = info if info is not None else {}
+        self._told = ""
         self._lease_id: str | None = None
         self._opening = asyncio.Lock()
         self._closing = asyncio.Event()
+        self._turn = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -61,16 +67,25 @@ class ProcessLease:
         """Write the row; opening twice is fine. Raises what the store fails with."""
         async with self._opening:
             if self._lease_id is None:
-                lease = await self._leases.open(self.owner, ttl=round(self.ttl * _MICROSECONDS), info=self._info)
-                self._lease_id = lease.lease_id
+                self._told = json.dumps(self._info)
+                lease = await self._leases.open(self.owner, ttl=round(self.ttl * _MICROSECONDS), info=self._told)
+                self._lease_id, self.opened_at = lease.lease_id, lease.opened_at
         return self
+
+    def tell(self) -> None:
+        """Renew at once: what the process says of itself has changed, and somebody waits for it."""
+        self._turn.set()
 
     async def run(self) -> None:
         """Renew until closed or lost; a store that is busy or full is asked again at the next turn."""
         every = self.ttl / RENEWALS
-        while not await _set_within(self._closing, every):
+        while True:
+            await _set_within(self._turn, every)
+            self._turn.clear()
+            if self._closing.is_set():
+                return
             try:
-                if await self._leases.renew(self.lease_id, ttl=round(self.ttl * _MICROSECONDS)):
+                if await self._renew():
                     continue
             except StoreError as problem:
                 if not problem.retryable:
@@ -82,13 +97,25 @@ class ProcessLease:
                 self.lost.set()
             return
 
+    async def _renew(self) -> bool:
+        """Whether the lease goes on; what the process says of itself is written where it has changed."""
+        info = json.dumps(self._info)
+        news = info if info != self._told else None
+        renewed = await self._leases.renew(self.lease_id, ttl=round(self.ttl * _MICROSECONDS), info=news)
+        self._told = info
+        return renewed
+
     async def close(self) -> None:
         """End ``run`` and the row, which frees what still names it. Closing twice is fine."""
         if self._closing.is_set():
             return
         self._closing.set()
+        self._turn.set()
         if self._lease_id is not None and not self.lost.is_set():
             try:
+                # The last word stays: whoever looks at the closed lease sees whom it leaves unaccounted for.
+                if json.dumps(self._info) != self._told:
+                    await self._renew()
                 await self._leases.close(self._lease_id)
             except StoreError as problem:
                 if not problem.retryable:
@@ -112,10 +139,10 @@ class ProcessLease:
             await self._tasks.__aexit__(kind, error, traceback)
 
 
-def process_info() -> str:
-    """This process in a lease's ``info``: the system's boot and process namespace, the pid, and when it started."""
+def process_info() -> dict[str, Any]:
+    """This process in a lease's ``info``: host, the system's boot and process namespace, the pid, and when it started."""
     pid = os.getpid()
-    return json.dumps({"system": _system(), "pid": pid, "started": _started(pid)})
+    return {"host": os.uname().nodename, "system": _system(), "pid": pid, "started": _started(pid)}
 
 
 async def reap_dead(leases: Leases) -> int:
