@@ -40,7 +40,7 @@ class Server:
 
 async def connect(url: str) -> Any:
     """A plain asyncpg connection. A wait of two minutes is a fault."""
-    import asyncpg
+    import asyncpg  # type: ignore[import-untyped]
 
     return await asyncpg.connect(url, command_timeout=120)
 
