@@ -246,3 +246,55 @@ class DriverMissing(StoreError):
     url: str
     package: str
     extra: str
+
+
+@dataclass(eq=False, kw_only=True)
+class TargetNotEmpty(StoreError):
+    """A copy or a backup is only ever written to a place that is new or empty."""
+
+    code = "HIVE-STORE-020"
+    sentence = "{url} is not empty: {reason}"
+    hint = "name a new place, or remove what is there if nobody needs it any more"
+
+    url: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class CopyDiffers(StoreError):
+    """What was read back from a copy is not what was written to it; the copy must not be used."""
+
+    code = "HIVE-STORE-021"
+    sentence = "the copy at {url} differs from its source in {table}: expected {expected}, found {actual}"
+    hint = "remove the copy, run `hive db check` and `hive audit` on the source, and copy again"
+
+    url: str
+    table: str
+    expected: str
+    actual: str
+
+
+@dataclass(eq=False, kw_only=True)
+class EpochOver(StoreError):
+    """The log began a new epoch: its database was restored, copied or promoted, and this process belongs to the one before."""
+
+    code = "HIVE-STORE-022"
+    sentence = "{url} began a new epoch: this process is of epoch {held}, the log is at epoch {actual}"
+    hint = "start this process again: what it knew may be lost; `hive events system.epoch_started` says why"
+
+    url: str
+    held: int
+    actual: int
+
+
+@dataclass(eq=False, kw_only=True)
+class DoneElsewhere(StoreError):
+    """This is done by the database's own tools."""
+
+    code = "HIVE-STORE-023"
+    sentence = "{action} is not done by the hive for {url}"
+    hint = "use {tools}; docs/operations.md shows how, and what the hive does afterwards"
+
+    action: str
+    url: str
+    tools: str
