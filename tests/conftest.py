@@ -50,7 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a hive's address once on each kind of database."""
     if "database" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("sqlite_only")
-        metafunc.parametrize("database", ("sqlite",) if only else DATABASES)
+        metafunc.parametrize("database", ("sqlite",) if only else DATABASES, scope="module")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -168,7 +168,7 @@ class HiveUrls:
         return f"sqlite:///{self.directory / f'hive-{next(self._numbers)}.db'}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def database() -> str:
     """The kind of database that the test runs on; `pytest_generate_tests` gives every kind in turn."""
     return DATABASES[0]
@@ -187,6 +187,13 @@ def hive_urls(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> 
 def hive_url(hive_urls: HiveUrls) -> str:
     """The address of a new hive."""
     return hive_urls()
+
+
+@pytest.fixture
+def console_database(database: str, request: pytest.FixtureRequest) -> str:
+    """What `hive` is told of its database: nothing, then it makes a file below its directory, or a new PostgreSQL database."""
+    url: str = "" if database == "sqlite" else request.getfixturevalue("hive_url")
+    return url
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from tests.support.hives import (
     use,
 )
 from tests.support.repositories import make_checkout
-from tests.support.tables import file_of, tamper
+from tests.support.tables import change, file_of
 
 SIZE = 4 * 1024 * 1024
 NOTE = "n" * 40_000
@@ -228,7 +228,7 @@ async def test_an_unregistered_topic_disturbs_nobody(tmp_path: Path, hive_url: s
 
 def _insert(url: str, run: str, topic: str, payload: str) -> None:
     """Append as a program of another version does: behind the last event, into a stream of its own."""
-    tamper(
+    change(
         url,
         "INSERT INTO events (position, event_id, stream, version, topic, correlation_id, source, schema_version, payload, "
         "digest, append_first, occurred_at, recorded_at) "
@@ -360,7 +360,7 @@ async def test_a_database_that_breaks_for_good_is_raised_where_somebody_waits(
         async with Hive(hive_url, workspace=tmp_path) as hive:
             run = await hive.start(steps)
             await gate.wait()
-            await asyncio.to_thread(tamper, hive_url, "DROP TABLE partitions")
+            await asyncio.to_thread(change, hive_url, "DROP TABLE partitions")
             await gate.open()
             await run.result()
 

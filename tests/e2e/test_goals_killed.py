@@ -28,9 +28,8 @@ _NAME = re.compile(r"echo ([a-z]+-\d) >>")
 class Goal:
     """A goal whose every command leaves a line in a ledger outside the workspace."""
 
-    def __init__(self, directory: Path) -> None:
-        self.console = Console(directory)
-        self.database = directory / ".hive" / "hive.db"
+    def __init__(self, directory: Path, database: str) -> None:
+        self.console = Console(directory, database)
         self.ledger = directory / "ledger"
         self.ledger.touch()
         self.repository = make_checkout(directory / "work")
@@ -85,7 +84,7 @@ class Goal:
 
     async def finished(self) -> set[str]:
         """The commands whose result is in the log; a task that may have run, nobody knows, has none."""
-        async with open_bus(str(self.database)) as bus:
+        async with open_bus(self.console.url) as bus:
             records = [record async for record in bus.read("tool.*", "task.*")]
         returned = [one for one in records if one.topic in {"tool.returned", "task.returned"}]
         ended = {one.causation_id for one in returned if one.data.get("outcome") != "unknown"}
@@ -98,7 +97,7 @@ class Goal:
 
 async def killed_after(goal: Goal, events: int) -> bool:
     """Let a process append so many events, then kill it; False if it had ended before."""
-    async with open_bus(str(goal.database)) as bus, asyncio.TaskGroup() as group:
+    async with open_bus(goal.console.url) as bus, asyncio.TaskGroup() as group:
         position = await bus.head() + events
         process = await goal.run()
         ending = group.create_task(process.wait())
@@ -142,7 +141,7 @@ async def completed_by_up(goal: Goal) -> int:
     assert process.stdout is not None
     assert (await process.stdout.readline()).startswith(b"serving")
     asked, topic = 0, ""
-    async with open_bus(str(goal.database)) as bus, bus.subscribe("workflow.*", "approval.*", start=0) as records:
+    async with open_bus(goal.console.url) as bus, bus.subscribe("workflow.*", "approval.*", start=0) as records:
         while topic != "workflow.completed":
             record = await anext(records)
             topic = record.topic
@@ -157,10 +156,10 @@ async def completed_by_up(goal: Goal) -> int:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("seed", "complete"), [(1, completed_by_run), (2, completed_by_up)])
 async def test_a_goal_survives_kill_9_at_any_moment(
-    tmp_path: Path, seed: int, complete: Callable[[Goal], Awaitable[int]]
+    tmp_path: Path, console_database: str, seed: int, complete: Callable[[Goal], Awaitable[int]]
 ) -> None:
     """Killed at random lengths of its log, started again each time: one result, a sound log and repository, every finished command once."""
-    goal = Goal(tmp_path)
+    goal = Goal(tmp_path, console_database)
     chance = random.Random(seed)
     (tmp_path / ".hive").mkdir()
     finished: set[str] = set()
@@ -170,7 +169,7 @@ async def test_a_goal_survives_kill_9_at_any_moment(
         kills += await killed_after(goal, chance.randint(*STEP))
         assert {name: goal.done()[name] for name in finished} == {name: counts[name] for name in finished}
         finished, counts = await goal.finished(), goal.done()
-        assert findings(f"sqlite:///{goal.database}") == []
+        assert await asyncio.to_thread(findings, goal.console.url) == []
     assert kills >= KILLS // 2
     asked = await complete(goal)
     assert {name: goal.done()[name] for name in finished} == {name: counts[name] for name in finished}
@@ -182,14 +181,14 @@ async def test_a_goal_survives_kill_9_at_any_moment(
 
 async def sound(goal: Goal) -> None:
     """The log holds one run with one end that today's brains decide the same, and the repository has its result."""
-    async with open_bus(str(goal.database)) as bus:
+    async with open_bus(goal.console.url) as bus:
         records = await bus.history(RUN)
         assert await differences(bus, RUN) == []
     ends = [topic for topic in topics(records) if topic.startswith("workflow.")]
     assert ends.count("workflow.completed") == 1
     assert topics(records).count("workflow.requested") == 1
     assert topics(records).count("task.completed") == 5
-    assert findings(f"sqlite:///{goal.database}") == []
+    assert await asyncio.to_thread(findings, goal.console.url) == []
     assert git(goal.repository, "show", "HEAD:one.txt", "HEAD:two.txt") == "one mended\ntwo mended"
     assert git(goal.repository, "status", "--porcelain") == ""
     assert git(goal.repository, "fsck", "--no-progress", "--no-dangling") == ""

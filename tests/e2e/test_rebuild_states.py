@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,9 @@ from hive_bus.testing import canonical_state
 from tests.architecture.tree import ROOT
 from tests.support.hives import WITHIN, findings
 from tests.support.rebuilt import States, strip
+from tests.support.tables import copy, rows
 
+LOG = "SELECT * FROM events ORDER BY position"
 FLOW = """\
 name: steps
 steps:
@@ -59,11 +60,11 @@ async def until(run: Run, topic: str) -> None:
             return
 
 
-async def live_states(path: Path, workspace: Path, answers: Path, goal: str) -> tuple[States, str]:
+async def live_states(url: str, workspace: Path, answers: Path, goal: str) -> tuple[States, str]:
     """Do four runs of four kinds, and return the states that the brains then have, and the run that waits for a person."""
-    async with open_bus(str(path), source="hive") as bus, served(bus) as colony:
+    async with open_bus(url, source="hive") as bus, served(bus) as colony:
         hive = Hive(bus=bus, workspace=workspace, serve=False)
-        flow = path.with_name("flow.yaml")
+        flow = answers.with_name("flow.yaml")
         waiting, cancelled, failed = [await hive.start(flow) for _ in range(3)]
         done = await hive.start(goal, model=f"scripted:{answers}")
         for run in (waiting, cancelled, failed):
@@ -87,17 +88,17 @@ async def live_states(path: Path, workspace: Path, answers: Path, goal: str) -> 
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> tuple[Path, Path, Path, str]:
+def places(tmp_path: Path, hive_url: str) -> tuple[str, Path, Path, str]:
     """A database that is not there yet, the demo's repository, its answers and its goal."""
     goal = make_repository(tmp_path / "jars")
     (tmp_path / "flow.yaml").write_text(FLOW)
-    return tmp_path / "hive.db", tmp_path / "jars", write_answers(tmp_path / "answers.yaml"), goal
+    return hive_url, tmp_path / "jars", write_answers(tmp_path / "answers.yaml"), goal
 
 
-def rebuilt(path: Path, seed: str) -> States:
+def rebuilt(url: str, seed: str) -> States:
     """The states as another process folds them, whose sets and hashes have another order."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.rebuilt", str(path)],
+        [sys.executable, "-m", "tests.support.rebuilt", url],
         cwd=ROOT,
         env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"},
         check=True,
@@ -109,12 +110,12 @@ def rebuilt(path: Path, seed: str) -> States:
 
 
 @pytest.mark.timeout(60)
-async def test_everything_but_the_log_may_be_lost(places: tuple[Path, Path, Path, str]) -> None:
+async def test_everything_but_the_log_may_be_lost(places: tuple[str, Path, Path, str]) -> None:
     """Whole runs; every checkpoint, lease and read model deleted; the states are the same, no event is new, and work goes on."""
-    path, stripped = places[0], places[0].with_name("stripped.db")
     live, waiting = await live_states(*places)
-    assert findings(f"sqlite:///{path}") == []
-    gone = await asyncio.to_thread(strip, path, stripped)
+    assert await asyncio.to_thread(findings, places[0]) == []
+    stripped = await asyncio.to_thread(copy, places[0])
+    gone = await asyncio.to_thread(strip, stripped)
     assert gone["partitions"] > 0
     assert gone["consumer_groups"] == len(live) == 4
     for seed in ("0", "1"):
@@ -124,26 +125,20 @@ async def test_everything_but_the_log_may_be_lost(places: tuple[Path, Path, Path
             assert {key: states[brain][key] for key in keys} == keys
     assert len(live["drone"]) == 3
     await nothing_new(stripped, live)
-    assert findings(f"sqlite:///{stripped}") == []
-    async with Hive(f"sqlite:///{stripped}", workspace=places[1]) as hive:
+    assert await asyncio.to_thread(findings, stripped) == []
+    async with Hive(stripped, workspace=places[1]) as hive:
         await hive.approve(waiting, by="me")
         result = await (await hive.run(waiting)).result(within=WITHIN)
     assert result.status == "failed"
     assert "fails: exit code 3" in result.reason
-    assert findings(f"sqlite:///{stripped}") == []
+    assert await asyncio.to_thread(findings, stripped) == []
 
 
-async def nothing_new(path: Path, live: States) -> None:
+async def nothing_new(url: str, live: States) -> None:
     """Host the brains on what is left until they have read it all: they know what they knew, and say nothing."""
-    before = rows(path)
-    async with open_bus(str(path), source="hive") as bus, served(bus) as colony:
+    before = await asyncio.to_thread(rows, url, LOG)
+    async with open_bus(url, source="hive") as bus, served(bus) as colony:
         assert await settle(bus, colony) == len(before)
         for name, host in colony.hosts.items():
             assert {key: canonical_state(state).decode() for key, state in host.states().items()} == live[name]
-    assert rows(path) == before
-
-
-def rows(path: Path) -> list[tuple[object, ...]]:
-    """The whole log."""
-    with closing(sqlite3.connect(path)) as db:
-        return db.execute("SELECT * FROM events ORDER BY position").fetchall()
+    assert await asyncio.to_thread(rows, url, LOG) == before

@@ -48,11 +48,11 @@ steps:
 
 
 @pytest.fixture
-def hive(tmp_path: Path) -> Console:
+def hive(tmp_path: Path, console_database: str) -> Console:
     """A directory with a module that has an agent."""
     (tmp_path / "shop.py").write_text(BILLING)
     (tmp_path / "bottles.yaml").write_text(BOTTLES)
-    return Console(tmp_path)
+    return Console(tmp_path, console_database)
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.console import WITHIN, Console, screen
+from tests.support.postgres import Servers
+from tests.support.tables import copy, tamper
 
 HELLO = """\
 name: hello
@@ -20,15 +22,16 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def hive(tmp_path_factory: pytest.TempPathFactory) -> Console:
+def hive(tmp_path_factory: pytest.TempPathFactory, database: str, postgres_servers: Servers) -> Iterator[Console]:
     """A hive in which one run completed and one failed."""
     directory = tmp_path_factory.mktemp("hive")
     (directory / "hello.yaml").write_text(HELLO)
     (directory / "bad.yaml").write_text("name: bad\nsteps: [{id: no, run: exit 3}]\n")
-    console = Console(directory)
+    console = Console(directory, "" if database == "sqlite" else postgres_servers.new_database())
     assert console("run", "hello.yaml", "--id", "hello-1").code == 0
     assert console("run", "bad.yaml", "--id", "bad-1").code == 1
-    return console
+    yield console
+    postgres_servers.drop(console.database)
 
 
 def test_runs_are_listed_newest_first(hive: Console) -> None:
@@ -139,17 +142,9 @@ def test_the_log_is_audited_and_redriven(hive: Console) -> None:
     assert hive("audit", "--json").out == ""
     assert hive("redrive", "--all").out == ""
     assert hive("redrive").code == 2
-    copy = hive.directory / "broken.db"
-    with sqlite3.connect(hive.directory / ".hive" / "hive.db") as db:
-        db.execute("VACUUM INTO ?", (str(copy),))
-    db.close()
-    broken = sqlite3.connect(copy, isolation_level=None)
-    broken.execute("DROP TRIGGER IF EXISTS events_no_delete")
-    for (name,) in broken.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        broken.execute(f"DROP TRIGGER {name}")
-    broken.execute("DELETE FROM events WHERE position = 5")
-    broken.close()
-    found = hive("audit", "--db", str(copy))
+    broken = copy(hive.url)
+    tamper(broken, "DELETE FROM events WHERE position = 5")
+    found = hive("audit", "--db", broken)
     assert found.code == 1
     assert "position" in found.out
 

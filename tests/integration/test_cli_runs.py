@@ -24,11 +24,11 @@ steps:
 
 
 @pytest.fixture
-def hive(tmp_path: Path) -> Console:
+def hive(tmp_path: Path, console_database: str) -> Console:
     """A directory without a hive, with two workflows."""
     (tmp_path / "ship.yaml").write_text(SHIP)
     (tmp_path / "flaky.yaml").write_text(FLAKY)
-    return Console(tmp_path)
+    return Console(tmp_path, console_database)
 
 
 def test_a_run_is_data_on_standard_output_and_progress_beside_it(hive: Console) -> None:

@@ -1,4 +1,4 @@
-"""Processes that share one file are killed at any moment, again and again; in the end everything is as it should be."""
+"""Processes that share one database are killed at any moment, again and again; in the end everything is as it should be."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from pathlib import Path
 import pytest
 
 from hive_core_db.audit import audit
-from tests.conftest import DEFAULT_FAULT_SECONDS
+from tests.conftest import DEFAULT_FAULT_SECONDS, HiveUrls
 from tests.support.crash_points import wrong
 from tests.support.simulated import vocabulary
 
 ORDERS = 40
-KILLS = 12
+KILLS = {"sqlite": 12, "postgres": 6}
 SOAK_KILLS = 200
 
 
-def _start(path: Path, ledger: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.support.crash", str(path), str(ledger), str(ORDERS)]
+def _start(url: str, ledger: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.support.crash", url, str(ledger), str(ORDERS)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.timeout(1800)
-def test_killed_at_random(tmp_path: Path, fault_seconds: float) -> None:
+def test_killed_at_random(tmp_path: Path, database: str, hive_urls: HiveUrls, fault_seconds: float) -> None:
     """Two processes host the shop; one of them is killed at a random moment and started again, until all is done."""
     chance = random.Random(11)
-    kills = SOAK_KILLS if fault_seconds > DEFAULT_FAULT_SECONDS else KILLS
+    kills = SOAK_KILLS if fault_seconds > DEFAULT_FAULT_SECONDS else KILLS[database]
     killed, number = 0, 0
     while killed < kills:
-        path, ledger = tmp_path / f"{number}.db", tmp_path / f"{number}.ledger"
+        url, ledger = hive_urls(), tmp_path / f"{number}.ledger"
         number += 1
-        killed += _one_file(path, ledger, chance, kills - killed)
-        assert wrong(path, ledger, ORDERS) == [], f"file {number}"
+        killed += _one_database(url, ledger, chance, kills - killed)
+        assert wrong(url, ledger, ORDERS) == [], url
 
 
-def _one_file(path: Path, ledger: Path, chance: random.Random, most: int) -> int:
+def _one_database(url: str, ledger: Path, chance: random.Random, most: int) -> int:
     """Kill until ``most`` kills or all orders are closed; returns how many kills it took."""
-    processes = [_start(path, ledger) for _ in range(2)]
+    processes = [_start(url, ledger) for _ in range(2)]
     killed = 0
     try:
         while killed < most and any(process.poll() is None for process in processes):
@@ -52,8 +52,8 @@ def _one_file(path: Path, ledger: Path, chance: random.Random, most: int) -> int
                 processes[victim].wait()
                 killed += 1
                 # At once, while the other goes on: whatever the dead one left half done must already be sound.
-                assert [str(finding) for finding in audit(str(path), vocabulary=vocabulary())] == []
-                processes[victim] = _start(path, ledger)
+                assert [str(finding) for finding in audit(url, vocabulary=vocabulary())] == []
+                processes[victim] = _start(url, ledger)
             else:
                 break
         end = time.monotonic() + 60

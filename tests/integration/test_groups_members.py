@@ -15,7 +15,7 @@ from hive_bus.lease import ProcessLease
 from hive_core_db.records import AppendRequest, NewEvent
 from hive_errors import BusClosed, GroupTaken
 from tests.support.handling import Answered, Said, answers, number_of, running, say, until
-from tests.support.tables import tamper
+from tests.support.tables import change
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ async def test_a_redelivered_record_publishes_the_same_events(bus: Bus) -> None:
 
 async def set_back(bus: Bus) -> None:
     """As a person would, with the database's own tools."""
-    tamper(bus.store.url, "UPDATE partitions SET position = 0")
+    change(bus.store.url, "UPDATE partitions SET position = 0")
 
 
 async def test_a_lease_is_renewed_until_closed(bus: Bus) -> None:

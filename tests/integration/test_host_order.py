@@ -78,7 +78,7 @@ def test_any_order_of_inputs_gives_the_state_that_a_rebuild_gives(
                 return wrong
 
         assert run_simulated(seed, main) == []
-        assert unsound(path) == []
+        assert unsound(str(path)) == []
 
 
 async def _differences(one: Bench) -> list[str]:

@@ -40,16 +40,23 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Runs `hive` in one directory, with an environment of its own."""
+    """Runs `hive` in one directory, with an environment of its own; without a ``database`` it is the directory's file."""
 
     directory: Path
+    database: str = ""
+
+    @property
+    def url(self) -> str:
+        """The address of its database."""
+        return self.database or f"sqlite:///{self.directory}/.hive/hive.db"
 
     @property
     def environment(self) -> dict[str, str]:
         """`hive` on the path, no colours, no settings of whoever runs the tests, and a time zone that is the same everywhere."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HIVE_", "ANTHROPIC_"))}
         path = f"{Path(HIVE).parent}{os.pathsep}{kept['PATH']}"
-        return kept | {"PATH": path, "NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
+        setting = {"HIVE_DB": self.database} if self.database else {}
+        return kept | setting | {"PATH": path, "NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
 
     def __call__(self, *words: str, given: str = "", env: Mapping[str, str] | None = None) -> Done:
         """Run a command on pipes and wait for its end."""

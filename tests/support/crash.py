@@ -1,6 +1,6 @@
 """A shop that can be killed: hosts it until every order is closed, or dies at the n-th suspension.
 
-``python -m tests.support.crash FILE LEDGER ORDERS`` is one such process. What its hands
+``python -m tests.support.crash DATABASE LEDGER ORDERS`` is one such process. What its hands
 do to the world is a line in the ledger, written before they return.
 """
 
@@ -87,9 +87,9 @@ def hands(ledger: Ledger) -> list[Hand]:
     ]
 
 
-async def serve(path: Path, ledger: Path, orders: int) -> None:
+async def serve(url: str, ledger: Path, orders: int) -> None:
     """Place the orders (again, with the same ids) and host the shop until all are closed."""
-    async with open_bus(str(path), source="shop") as bus:
+    async with open_bus(url, source="shop") as bus:
         host = BrainHost(bus, Shop(), partitions=2)
         runner = HandRunner(bus, hands(Ledger(ledger)), hosts={"shop": host})
         clock = Clock(bus, on_ready=runner.wake)
@@ -161,14 +161,14 @@ class _Counted(Coroutine[Any, Any, Any]):
         return self._inner.__await__()
 
 
-def run_counted(path: Path, ledger: Path, orders: int, last: int) -> int:
+def run_counted(url: str, ledger: Path, orders: int, last: int) -> int:
     """Serve in this process, dying at the ``last``-th suspension; how many there were otherwise."""
     suspensions = Suspensions(last)
     with asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(suspensions.task)
-        runner.run(serve(path, ledger, orders))
+        runner.run(serve(url, ledger, orders))
     return suspensions.count
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(serve(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))

@@ -1,16 +1,14 @@
-"""Dies at one suspension after the other, resumes on the same file each time, and says what was wrong.
+"""Dies at one suspension after the other, resumes on the same database each time, and says what was wrong.
 
-``python -m tests.support.crash_points DIRECTORY ORDERS`` prints one JSON line. The process
-that forks has neither loop nor threads nor an open file of the hive; each point begins with a new file.
+``python -m tests.support.crash_points DIRECTORY ORDERS STRIDE [SERVER]`` prints one JSON line. The process that forks has neither
+loop nor threads nor an open database of the hive; each point begins with a new one: a file, or a database on the PostgreSQL server.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import sqlite3
 import sys
 import traceback
 from collections import Counter
@@ -19,7 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.support.crash import DIED, Ledger, run_counted
+from tests.support.postgres import Databases
 from tests.support.simulated import unsound
+from tests.support.tables import rows
 
 PATIENCE = 30
 
@@ -38,13 +38,12 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def wrong(path: Path, ledger: Path, orders: int) -> list[str]:
+def wrong(url: str, ledger: Path, orders: int) -> list[str]:
     """What the auditor says, orders that did not close once, and effects that happened too often."""
-    found = unsound(path)
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        closed = Counter(row[0] for row in db.execute("SELECT correlation_id FROM events WHERE topic = 'shop.closed'"))
-        answered = "SELECT causation_id, topic FROM events WHERE topic IN ('charge.made', 'ship.sent', 'pick.done')"
-        results = db.execute(answered).fetchall()
+    found = unsound(url)
+    closed = Counter(row[0] for row in rows(url, "SELECT correlation_id FROM events WHERE topic = 'shop.closed'"))
+    answered = "SELECT causation_id, topic FROM events WHERE topic IN ('charge.made', 'ship.sent', 'pick.done')"
+    results = rows(url, answered)
     found += [f"order{number} closed {closed[f'order{number}']} times" for number in range(orders)
               if closed[f"order{number}"] != 1]  # fmt: skip
     world = Ledger(ledger)
@@ -57,29 +56,42 @@ def wrong(path: Path, ledger: Path, orders: int) -> list[str]:
     return found
 
 
-def cover(directory: Path, orders: int) -> dict[str, object]:
-    """Die at every point, until a child survives or something is wrong."""
+def cover(directory: Path, orders: int, stride: int, databases: Databases | None) -> dict[str, object]:
+    """Die at every ``stride``-th point, until a child survives or something is wrong."""
     found: list[str] = []
-    last, survived = 0, False
+    last, points, survived = 0, 0, False
     while not survived and not found:
-        last += 1
-        path, ledger = directory / f"{last}.db", directory / f"{last}.ledger"
-        status = in_child(partial(run_counted, path, ledger, orders, last))
+        last += stride
+        url = databases.new() if databases else f"sqlite:///{directory}/{last}.db"
+        ledger = directory / f"{last}.ledger"
+        status = in_child(partial(run_counted, url, ledger, orders, last))
         survived = status == 0
+        points += not survived
         if status not in {0, DIED}:
             found.append(f"point {last}: it ended with {status}")
-        if last % 5 == 0:
+        if points % 5 == 0:
             # Recovery dies too: what it began is taken up once more.
-            in_child(partial(run_counted, path, ledger, orders, last // 2))
-        again = in_child(partial(run_counted, path, ledger, orders, 0))
+            in_child(partial(run_counted, url, ledger, orders, last // 2))
+        again = in_child(partial(run_counted, url, ledger, orders, 0))
         if again != 0:
             found.append(f"point {last}: recovery ended with {again}")
-        found += [f"point {last}: {each}" for each in wrong(path, ledger, orders)]
+        found += [f"point {last}: {each}" for each in wrong(url, ledger, orders)]
         if not found:
-            for file in directory.glob(f"{path.stem}.*"):
+            for file in directory.glob(f"{last}.*"):
                 file.unlink()
-    return {"points": last - survived, "survived": survived, "last": last, "wrong": found}
+            if databases:
+                databases.drop(url)
+    return {"points": points, "survived": survived, "last": last, "wrong": found}
+
+
+def main(directory: str, orders: str, stride: str, server: str = "") -> None:
+    """Cover what was asked for, and say how that went."""
+    databases = Databases(server) if server else None
+    report = cover(Path(directory), int(orders), int(stride), databases)
+    if databases:
+        databases.close()
+    sys.stdout.write(json.dumps(report))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(cover(Path(sys.argv[1]), int(sys.argv[2]))))
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Every state of every brain, folded anew from a log: ``python -m tests.support.rebuilt FILE`` prints them as JSON.
+"""Every state of every brain, folded anew from a log: ``python -m tests.support.rebuilt DATABASE`` prints them as JSON.
 
 A process of its own, so that nothing is remembered and ``PYTHONHASHSEED`` can be chosen.
 """
@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import sys
-from contextlib import closing
-from pathlib import Path
 
 from agents.colony import brains
 from hive_bus.bus import Bus, open_bus
 from hive_bus.replay import keys_of_run
 from hive_bus.testing import refold
+from tests.support.tables import change, rows
 
 CACHES = ("leases", "members", "partitions", "consumer_groups", "parked", "view_rows", "queues")
 """What may be lost: all of it follows from the log, or is only about who does what now."""
@@ -33,21 +31,16 @@ async def states(bus: Bus) -> States:
     return found
 
 
-def strip(source: Path, target: Path) -> dict[str, int]:
-    """Copy a database without its caches; how many rows of each are gone."""
-    with closing(sqlite3.connect(source)) as db:
-        db.execute("VACUUM INTO ?", (str(target),))
-    gone = {}
-    with closing(sqlite3.connect(target, isolation_level=None)) as db:
-        for table in CACHES:
-            gone[table] = db.execute(f"DELETE FROM {table}").rowcount
-        db.execute("PRAGMA journal_mode=WAL")
+def strip(url: str) -> dict[str, int]:
+    """Empty a database's caches; how many rows of each are gone."""
+    gone = {table: int(rows(url, f"SELECT count(*) FROM {table}")[0][0]) for table in CACHES}
+    change(url, *(f"DELETE FROM {table}" for table in CACHES))
     return gone
 
 
-async def main(path: str) -> None:
+async def main(url: str) -> None:
     """Print them."""
-    async with open_bus(path) as bus:
+    async with open_bus(url) as bus:
         sys.stdout.write(json.dumps(await states(bus), ensure_ascii=False))
 
 

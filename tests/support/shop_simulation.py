@@ -68,7 +68,7 @@ class ShopSimulation:
                 for _, task in self._hosts.values():
                     task.cancel()
                 front.cancel()
-        wrong += unsound(self._path)
+        wrong += unsound(str(self._path))
         wrong += [f"charged {count} times: {key}" for key, count in self.world.charges.items() if count != 1]
         return wrong
 

@@ -29,6 +29,7 @@ from hive_core_db.audit import Vocabulary, audit
 from hive_core_db.engine import open_store
 from hive_core_db.records import AppendRequest, StoredEvent, Verdict
 from hive_errors import BusClosed, StoreBusy
+from tests.support import tables
 
 
 class Killed(Exception):
@@ -185,17 +186,14 @@ def vocabulary() -> Vocabulary:
     )
 
 
-def unsound(path: Path) -> list[str]:
+def unsound(url: str) -> list[str]:
     """What the auditor says, and every decided intent that has not exactly one end."""
-    import sqlite3
-
-    found = [str(finding) for finding in audit(str(path), vocabulary=vocabulary())]
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        rows = db.execute("SELECT event_id, topic, causation_id FROM events ORDER BY position").fetchall()
-        found += [f"open work item {row}" for row in db.execute("SELECT work_id, topic, state FROM work")]
+    found = [str(finding) for finding in audit(url, vocabulary=vocabulary())]
+    events = tables.rows(url, "SELECT event_id, topic, causation_id FROM events ORDER BY position")
+    found += [f"open work item {row}" for row in tables.rows(url, "SELECT work_id, topic, state FROM work")]
     ends: dict[str, list[str]] = {}
     intents: dict[str, type[Intent]] = {}
-    for event_id, topic, cause in rows:
+    for event_id, topic, cause in events:
         cls = event_class(topic) or lifecycle_class(topic)
         if cause in intents and topic in intents[cause].ends():
             ends[cause].append(topic)

@@ -24,23 +24,26 @@ def file_of(url: str) -> Path | None:
     return address.path if isinstance(address, SqliteUrl) else None
 
 
+def change(url: str, *statements: str) -> None:
+    """Run statements in one transaction, as any program may that has the address."""
+    path = file_of(url)
+    if path is None:
+        psql(url, "\n".join(["BEGIN;", *(f"{one};" for one in statements), "COMMIT;"]))
+        return
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
 def tamper(url: str, *statements: str) -> None:
     """Run statements in one transaction, with the triggers that guard the log out of the way."""
     path = file_of(url)
     if path is None:
-        # Where a schema is named, the hive's tables are there and nowhere else.
-        psql(
-            url,
-            "\n".join(
-                ["SET session_replication_role = replica;", "BEGIN;", *(f"{one};" for one in statements), "COMMIT;"]
-            ),
-        )
+        change(url, "SET LOCAL session_replication_role = replica", *statements)
         return
-    with closing(sqlite3.connect(path)) as db, db:
-        for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            db.execute(f"DROP TRIGGER {trigger}")
-        for statement in statements:
-            db.execute(statement)
+    with closing(sqlite3.connect(path)) as db:
+        triggers = db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    change(url, *(f"DROP TRIGGER {trigger}" for (trigger,) in triggers), *statements)
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
