@@ -40,6 +40,7 @@ STREAM_DECIDED = f"{_EVENTS} WHERE stream = ? AND version > ? AND {_DECIDED} ORD
 CORRELATION_DECIDED = f"{_EVENTS} WHERE correlation_id = ? AND position > ? AND {_DECIDED} ORDER BY position LIMIT ?"
 LAST_OF_CORRELATION = "SELECT max(position) FROM events WHERE correlation_id = ?"
 ONE = f"{_EVENTS} WHERE event_id = ?"
+SEVERAL = f"{_EVENTS} WHERE event_id IN (SELECT value FROM json_each(?)) ORDER BY position"
 TOPICS = "SELECT topic FROM topics ORDER BY topic"
 # One step of a loose index scan: the events of a correlation are never read.
 NEXT_CORRELATION = "SELECT min(correlation_id) FROM events WHERE correlation_id > ? AND correlation_id < ?"
@@ -144,6 +145,13 @@ class SqliteEventLog:
         """Return one event, None if the log does not have it."""
         rows = await self._runner.read(lambda db: _page(db, ONE, (event_id,)))
         return rows[0] if rows else None
+
+    async def several(self, event_ids: Sequence[str]) -> list[StoredEvent]:
+        """Return the events of these ids that the log has, in log order."""
+        import json
+
+        ids = json.dumps(list(event_ids))
+        return await self._runner.read(lambda db: _page(db, SEVERAL, (ids,)))
 
     async def latest(self, topics: Sequence[str], *, limit: int, before: int | None = None) -> list[StoredEvent]:
         """Return the newest events of these topics, newest first."""

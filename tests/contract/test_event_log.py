@@ -232,3 +232,11 @@ async def test_what_one_brain_decided_can_be_read_alone(store: Store) -> None:
     assert positions(await store.log.read_correlation("c", decider="queen")) == [1, 4]
     assert positions(await store.log.read_correlation("c", after=1, decider="queen")) == [4]
     assert await store.log.read_stream("s", decider="nobody") == []
+
+
+async def test_several_events_are_found_at_once(store: Store) -> None:
+    """In log order, each once, without those that the log does not have."""
+    rows = await fill(store, 5)
+    wanted = [rows[3].event_id, "nobody", rows[1].event_id, rows[3].event_id]
+    assert await store.log.several(wanted) == [rows[1], rows[3]]
+    assert await store.log.several([]) == []
