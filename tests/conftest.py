@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FAULT_SECONDS_VARIABLE = "HIVE_FAULT_SECONDS"
+FAULT_SEED_VARIABLE = "HIVE_FAULT_SEED"
 DEFAULT_FAULT_SECONDS = 2.0
 TIMEOUT = 20.0
-KEPT_VARIABLES = {FAULT_SECONDS_VARIABLE, SERVER_VARIABLE}
+KEPT_VARIABLES = {FAULT_SECONDS_VARIABLE, FAULT_SEED_VARIABLE, SERVER_VARIABLE}
 DATABASES = ("sqlite",)
 """What every test with a hive runs on; `postgres` is the newest version, the contract suite runs on the older one too."""
 
@@ -141,7 +142,7 @@ def postgres_servers() -> Iterator[Servers]:
 @pytest.fixture
 def new_database(postgres_servers: Servers) -> Iterator[NewDatabase]:
     """As many empty PostgreSQL databases as a test asks for, dropped when it ends."""
-    postgres_servers.databases()  # started here, for a test may ask on its event loop
+    postgres_servers.databases()  # started here: that takes half a second, and a test may ask on its event loop
     made: list[str] = []
 
     def new(version: int = 18) -> str:
@@ -179,8 +180,7 @@ def hive_urls(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> 
     """As many new hives as a test asks for."""
     if database == "sqlite":
         return HiveUrls(tmp_path)
-    new_database: NewDatabase = request.getfixturevalue("new_database")
-    return HiveUrls(tmp_path, new_database)
+    return HiveUrls(tmp_path, request.getfixturevalue("new_database"))
 
 
 @pytest.fixture

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from hive_core_db.engine import open_store
 from hive_core_db.store import Store
-from tests.conftest import HiveUrls
+from tests.conftest import NewDatabase
 from tests.contract.making import Clock
+from tests.support.postgres import Servers
 
 
 class Open(Protocol):
@@ -19,18 +22,45 @@ class Open(Protocol):
     async def __call__(self) -> Store: ...
 
 
-def _sqlite(url: str, clock: Clock) -> Awaitable[Store]:
+def _stored(url: str, clock: Clock) -> Awaitable[Store]:
     return open_store(url, now=clock)
 
 
-def _sqlite_inline(url: str, clock: Clock) -> Awaitable[Store]:
+def _inline(url: str, clock: Clock) -> Awaitable[Store]:
     return open_store(url, now=clock, inline=True)
 
 
-BACKENDS: dict[str, Callable[[str, Clock], Awaitable[Store]]] = {
-    "sqlite": _sqlite,
-    "sqlite-inline": _sqlite_inline,
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """How a store is opened, and for PostgreSQL on which version."""
+
+    open: Callable[[str, Clock], Awaitable[Store]] = _stored
+    postgres: int | None = None
+
+
+BACKENDS: Mapping[str, Backend] = {
+    "sqlite": Backend(),
+    "sqlite-inline": Backend(_inline),
+    "postgres-18": Backend(postgres=18),
+    "postgres-16": Backend(postgres=16),
 }
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend in turn."""
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+def store_url(backend: Backend, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The address of a new database of this backend."""
+    if backend.postgres is None:
+        return f"sqlite:///{tmp_path}/hive.db"
+    servers: Servers = request.getfixturevalue("postgres_servers")
+    servers.databases(backend.postgres)  # started outside of the test's event loop
+    new_database: NewDatabase = request.getfixturevalue("new_database")
+    return new_database(backend.postgres)
 
 
 @pytest.fixture
@@ -39,14 +69,13 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=BACKENDS)
-async def open_again(request: pytest.FixtureRequest, hive_urls: HiveUrls, clock: Clock) -> AsyncIterator[Open]:
+@pytest.fixture
+async def open_again(backend: Backend, store_url: str, clock: Clock) -> AsyncIterator[Open]:
     """Opens stores on one new database, and closes them at the end."""
-    url = hive_urls()
     stores: list[Store] = []
 
     async def opener() -> Store:
-        store = await BACKENDS[request.param](url, clock)
+        store = await backend.open(store_url, clock)
         stores.append(store)
         return store
 
