@@ -33,7 +33,7 @@ from tests.support.hives import (
     use,
 )
 from tests.support.repositories import make_checkout
-from tests.support.tables import change, file_of
+from tests.support.tables import change, sqlite_url
 
 SIZE = 4 * 1024 * 1024
 NOTE = "n" * 40_000
@@ -170,7 +170,7 @@ async def test_a_file_locked_by_another_program_in_mid_run(
     """Another program holds the file for longer than the store waits: the run goes on when it lets go, nothing is done twice."""
     ledger = tmp_path / "ledger"
     store = await open_store(hive_url, busy_timeout=0.05)
-    other = sqlite3.connect(str(file_of(hive_url)), isolation_level=None, check_same_thread=False)
+    other = sqlite3.connect(sqlite_url(hive_url).path, isolation_level=None, check_same_thread=False)
     async with open_bus(store=store, source="hive") as bus, Hive(bus=bus, workspace=tmp_path) as hive:
         run = await hive.start(flow(tmp_path, chain(ledger, gate, 4)))
         if when == "in mid-run":

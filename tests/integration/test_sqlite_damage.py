@@ -13,14 +13,16 @@ from hive_core_db.engine import open_store
 from hive_core_db.records import Appended
 from hive_core_db.sqlite.connection import connect, fold_wal, translate
 from hive_core_db.store import Store
-from hive_core_db.url import parse
 from hive_errors.store import LogCorrupt, NotADatabase, StoreBusy, StoreFull, StoreUnavailable
 from tests.contract.making import SECOND, START, Clock, appended, event, fill, positions, request
+from tests.support.tables import sqlite_url
+
+pytestmark = pytest.mark.sqlite_only("about what can happen to a file")
 
 
 def tamper(url: str, *statements: str) -> None:
     """Change a file behind the store's back, without its triggers."""
-    db = sqlite3.connect(parse(url).path)
+    db = sqlite3.connect(sqlite_url(url).path)
     with db:
         db.execute("INSERT INTO maintenance VALUES ('test', 'test', 0)")
         for statement in statements:
@@ -89,7 +91,7 @@ async def test_a_file_that_becomes_garbage_is_an_error_not_a_crash(hive_url: str
     store = await open_store(hive_url, inline=inline)
     await fill(store, 3)
     await store.close()
-    path = parse(hive_url).path
+    path = sqlite_url(hive_url).path
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:4096] + b"garbage!" * ((size - 4096) // 8))
     with pytest.raises((LogCorrupt, StoreUnavailable, NotADatabase)):
@@ -98,7 +100,7 @@ async def test_a_file_that_becomes_garbage_is_an_error_not_a_crash(hive_url: str
 
 async def test_a_reader_in_the_way_only_delays_the_fold(hive_url: str) -> None:
     """While somebody holds an old snapshot, the write-ahead log is not folded, and appends go on."""
-    url = parse(hive_url)
+    url = sqlite_url(hive_url)
     async with await open_store(hive_url) as store:
         await fill(store, 3)
         reader = sqlite3.connect(url.path, isolation_level=None)
@@ -156,7 +158,7 @@ def test_each_kind_of_driver_error_has_its_own(hive_url: str, code: int | None, 
     error = sqlite3.OperationalError("it failed")
     if code is not None:
         error.sqlite_errorcode = code
-    assert isinstance(translate(error, parse(hive_url), 1.0), kind)
+    assert isinstance(translate(error, sqlite_url(hive_url), 1.0), kind)
 
 
 async def test_a_caller_whose_loop_is_gone_harms_nobody(hive_url: str) -> None:

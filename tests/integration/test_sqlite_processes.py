@@ -16,9 +16,11 @@ from hive_core_db.audit import audit
 from hive_core_db.engine import open_store
 from hive_core_db.records import Appended
 from hive_core_db.store import Store
-from hive_core_db.url import parse
 from hive_errors.store import StoreBusy, StoreClosed, StoreForked
 from tests.contract.making import appended, event, fill, positions, request
+from tests.support.tables import sqlite_url
+
+pytestmark = pytest.mark.sqlite_only("about a file that several programs open")
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +89,7 @@ async def test_a_file_locked_by_another_program_is_busy_and_then_fine(hive_url: 
     store = await open_store(hive_url, busy_timeout=0.05)
     try:
         await fill(store, 1)
-        other = sqlite3.connect(parse(hive_url).path, isolation_level=None)
+        other = sqlite3.connect(sqlite_url(hive_url).path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreBusy) as caught:
             await appended(store, event())
@@ -105,7 +107,7 @@ async def test_a_file_locked_by_another_program_is_busy_and_then_fine(hive_url: 
 async def test_an_append_waits_for_another_program_s_lock(hive_url: str) -> None:
     """Within the timeout a locked file is only slower: "database is locked" never surfaces."""
     store = await open_store(hive_url)
-    other = sqlite3.connect(parse(hive_url).path, isolation_level=None)
+    other = sqlite3.connect(sqlite_url(hive_url).path, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
         async with asyncio.TaskGroup() as group:
@@ -191,7 +193,7 @@ async def test_closing_waits_for_what_was_asked(hive_url: str) -> None:
 async def test_the_write_ahead_log_is_folded_back(hive_url: str) -> None:
     """It never grows far beyond 16 MB, however much is written, and readers do not mind."""
     store = await open_store(hive_url)
-    wal = parse(hive_url).path.with_name(parse(hive_url).path.name + "-wal")
+    wal = sqlite_url(hive_url).path.with_name(sqlite_url(hive_url).path.name + "-wal")
     try:
         sizes = []
         for _ in range(60):

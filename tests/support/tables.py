@@ -24,6 +24,13 @@ def file_of(url: str) -> Path | None:
     return address.path if isinstance(address, SqliteUrl) else None
 
 
+def sqlite_url(url: str) -> SqliteUrl:
+    """Return a SQLite address, taken apart."""
+    address = parse(url)
+    assert isinstance(address, SqliteUrl)
+    return address
+
+
 def change(url: str, *statements: str) -> None:
     """Run statements in one transaction, as any program may that has the address."""
     path = file_of(url)
