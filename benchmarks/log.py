@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 
@@ -22,6 +22,7 @@ from hive_bus.groups import GroupMember, Owned
 from hive_bus.session import Folder, load
 
 CATCH_UP = 200_000
+EVENTS, PAUSE = 100, (0.015, 0.025)
 PROCESSES = 4
 _serial = count(1)
 
@@ -283,20 +284,11 @@ async def elsewhere(place: Place) -> AsyncIterator[Sides]:
         await plain.ask("listen")
 
         async def floor() -> float:
-            begins = []
-            for row in await raw.rows(100):
-                begins.append(time.perf_counter())
-                await raw.db.execute(notify, *row)
-                await asyncio.sleep(random.uniform(0.01, 0.02))
-            return _median_ms(begins, await plain.ask("arrivals", number=100))
+            return await _arrivals_ms(plain, (raw.db.execute(notify, *row) for row in await raw.rows(EVENTS)))
 
         async def candidate() -> float:
-            begins = []
-            for number in range(100):
-                begins.append(time.perf_counter())
-                await bus.publish(Measured(number=number), stream="elsewhere")
-                await asyncio.sleep(random.uniform(0.01, 0.02))
-            return _median_ms(begins, await hive.ask("arrivals", number=100))
+            events = (Measured(number=number) for number in range(EVENTS))
+            return await _arrivals_ms(hive, (bus.publish(event, stream="elsewhere") for event in events))
 
         async def settle() -> None:
             for one in (hive, plain):
@@ -305,5 +297,11 @@ async def elsewhere(place: Place) -> AsyncIterator[Sides]:
         yield Sides(floor=floor, candidate=candidate, settle=settle)
 
 
-def _median_ms(begins: Sequence[float], ends: Sequence[float]) -> float:
+async def _arrivals_ms(there: Child, sends: Iterable[Awaitable[object]]) -> float:
+    begins = []
+    for send in sends:
+        begins.append(time.perf_counter())
+        await send
+        await asyncio.sleep(random.uniform(*PAUSE))
+    ends = await there.ask("arrivals", number=len(begins))
     return statistics.median(end - begin for begin, end in zip(begins, ends, strict=True)) * 1000
