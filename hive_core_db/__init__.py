@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hive_core_db.admin import check, stats, upgrade
+    from hive_core_db.admin import backup, begin_epoch, check, copy, restore, stats, upgrade
     from hive_core_db.engine import open_store
     from hive_core_db.records import AppendRequest, NewEvent, StoredEvent
     from hive_core_db.store import Store
@@ -21,8 +21,12 @@ _HOMES = {
     "NewEvent": "records",
     "Store": "store",
     "StoredEvent": "records",
+    "backup": "admin",
+    "begin_epoch": "admin",
     "check": "admin",
+    "copy": "admin",
     "open_store": "engine",
+    "restore": "admin",
     "stats": "admin",
     "upgrade": "admin",
 }
@@ -32,8 +36,12 @@ __all__ = [
     "NewEvent",
     "Store",
     "StoredEvent",
+    "backup",
+    "begin_epoch",
     "check",
+    "copy",
     "open_store",
+    "restore",
     "stats",
     "upgrade",
 ]

@@ -140,7 +140,7 @@ def _database(shell: Shell) -> Iterator[Check]:
         if not path.exists():
             yield Check(name="database", level="note", found=f"{url}: not there yet", remedy=shell.command("demo"))
             return
-        findings = check(url)
+        findings = check(url).findings
         facts = stats(url)
     except HiveError as error:
         yield Check(name="database", level="problem", found=error.message, remedy=error.advice)

@@ -106,7 +106,7 @@ def opened(source: str | sqlite3.Connection) -> Iterator[Snapshot]:
     from hive_core_db.postgres.session import Session
 
     with Session(address) as session, _damage_told():
-        session.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        session.begin(isolation="repeatable_read", readonly=True)
         yield PostgresSnapshot(session)
 
 

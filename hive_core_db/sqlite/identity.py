@@ -45,12 +45,17 @@ def settle(db: sqlite3.Connection, now: int) -> None:
         begin_epoch(db, now, why=epochs.reason(before="", after="a file of its own"))
 
 
-def begin_epoch(db: sqlite3.Connection, now: int, *, why: str, above: int = 0) -> int:
-    """Begin a new epoch in the caller's transaction, above every position shown and above ``above``; return its first."""
+def begin_epoch(db: sqlite3.Connection, now: int, *, why: str, above: tuple[int, int] = (0, 0)) -> int:
+    """Begin a new epoch in the caller's transaction and return its first position.
+
+    It is above every position that this file has shown; ``above`` is the last position and epoch of another file whose
+    place this one takes: its epoch's number must be a new one too, for processes that know that file still run.
+    """
     last, since, epoch = db.execute(LAST).fetchone()
-    first = epochs.first_position(last=max(last, above), since=since, now=now)
-    db.execute(LIST, (epoch + 1, secrets.token_hex(16), first, now, why))
-    db.execute(BEGIN, (epoch + 1, secrets.token_hex(16)))
+    first = epochs.first_position(last=max(last, above[0]), since=since, now=now)
+    number = max(epoch, above[1]) + 1
+    db.execute(LIST, (number, secrets.token_hex(16), first, now, why))
+    db.execute(BEGIN, (number, secrets.token_hex(16)))
     db.execute(END_LEASES, (now,))
     db.execute(FREE_PARTITIONS)
     db.execute(FORGET_MEMBERS)
