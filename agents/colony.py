@@ -1,12 +1,11 @@
 """The colony: everything that makes runs move, hosted in one process.
 
-Brains, hands and the clock are services of one task group; any number of processes may
+Brains, hands and the clock are one crew, which the registry knows; any number of processes may
 host a colony on one database and share the work. It knows no files and no terminals.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,8 +21,12 @@ from agents.tool import Tools
 from agents.tools import builtin_tools
 from hive_bus import Brain, Bus, Hand
 from hive_bus.clock import Clock
+from hive_bus.crew import DRAIN_SECONDS, Crew
+from hive_bus.enrolment import Enrolment, package_version
 from hive_bus.hands import HandRunner
 from hive_bus.host import BrainHost
+from hive_bus.registry import HEALTH_SECONDS
+from hive_bus.session import decider
 
 
 def brains() -> list[Brain[Any]]:
@@ -32,7 +35,7 @@ def brains() -> list[Brain[Any]]:
 
 
 class Colony:
-    """Hosts brains, hands and the clock until cancelled.
+    """Hosts brains, hands and the clock until cancelled or drained.
 
     ``tools`` are what drones and ``tool`` steps may use, ``open`` opens a model by name,
     ``extra_brains`` and ``extra_hands`` are a program's own.
@@ -47,6 +50,7 @@ class Colony:
         open: Callable[[str], Model] = open_model,  # noqa: A002 - it opens models, and nothing here opens files
         extra_brains: Sequence[Brain[Any]] = (),
         extra_hands: Sequence[Hand] = (),
+        health_seconds: float = HEALTH_SECONDS,
     ) -> None:
         tools = tools if tools is not None else builtin_tools()
         places = Places()
@@ -61,14 +65,40 @@ class Colony:
         self.hosts = {brain.name: BrainHost(bus, brain) for brain in [*brains(), *extra_brains]}
         self.hands = HandRunner(bus, hands, hosts=self.hosts)
         self.clock = Clock(bus, on_ready=self.hands.wake)
+        self.crew = Crew(
+            bus,
+            [
+                _enrolled(host.brain, self.hands if name == "drone" else None, hands)
+                for name, host in self.hosts.items()
+            ],
+            [*self.hosts.values(), self.hands],
+            beside=[self.clock],
+            health_seconds=health_seconds,
+        )
 
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled or drained."""
         try:
-            async with asyncio.TaskGroup() as services:
-                for name, host in self.hosts.items():
-                    services.create_task(host.run(), name=f"brain {name}")
-                services.create_task(self.hands.run(), name="hands")
-                services.create_task(self.clock.run(), name="clock")
+            await self.crew.run()
         finally:
             await self._models.close()
+
+    async def drain(self, *, within: float = DRAIN_SECONDS) -> bool:
+        """Take nothing new, hand over what others can have, finish the rest; see :class:`Crew`."""
+        return await self.crew.drain(within=within)
+
+
+def _enrolled(brain: Brain[Any], runner: HandRunner | None, hands: Sequence[Hand]) -> Enrolment:
+    """A brain as the registry knows it; the drone brings the hands that do what the others ask for."""
+    hands = hands if runner is not None else ()
+    return Enrolment(
+        name=brain.name,
+        kind="brain",
+        capabilities=tuple(sorted({queue.removeprefix("task:") for hand in hands for queue in hand.queues})),
+        specialisation=(type(brain).__doc__ or "").strip().partition("\n")[0],
+        version=package_version(),
+        digest=decider(brain).rpartition(":")[2],
+        concurrency=sum(hand.concurrency for hand in hands),
+        follows=brain.folds,
+        load=None if runner is None else runner.load,
+    )

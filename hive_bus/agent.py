@@ -8,41 +8,39 @@ records and the work.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hive_bus.bus import Bus
 from hive_bus.clock import Clock
+from hive_bus.crew import Crew
 from hive_bus.dispatch import Key
 from hive_bus.effects import Failure, Intent
+from hive_bus.enrolment import Enrolment, code_digest
 from hive_bus.event import Event
-from hive_bus.events.agent import AgentOffline, AgentOnline, AgentRegistered
 from hive_bus.events.task import TaskReady, TaskReturned
 from hive_bus.groups import PARTITIONS
 from hive_bus.hand import FunctionHand, Hand, HandContext, Performer
 from hive_bus.handler import Handler, HandlerGroup
 from hive_bus.hands import HandRunner
+from hive_bus.load import Load
 from hive_bus.parking import RetryPolicy
+from hive_bus.registry import HEALTH_SECONDS
 from hive_bus.subscription import FROM_BEGINNING, Start
-from hive_bus.tasks import together
-from hive_bus.telemetry import get_logger
 from hive_bus.topics import check_pattern
-from hive_errors import AgentInvalid, AgentNotLoaded, HiveError
-
-GOODBYE_SECONDS: Final = 2.0
+from hive_errors import AgentInvalid, AgentNotLoaded
 
 TaskFunction = Callable[[TaskReady, HandContext], Awaitable[Any] | Any]
 H = TypeVar("H", bound=Handler)
 T = TypeVar("T", bound=TaskFunction)
 P = TypeVar("P", bound=Performer)
-
-_log = get_logger(__name__)
+HealthCheck = Callable[[], Awaitable[str | None]]
+C = TypeVar("C", bound=HealthCheck)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +60,12 @@ class Subscription:
 class Agent:
     """A named set of functions that follow topics, take tasks or perform intents.
 
-    ``version`` and ``labels`` are told to people, in ``agent.registered``.
+    ``version``, ``specialisation`` (what it is for, in words) and ``labels`` are told to people, in ``agent.registered``.
     """
 
-    def __init__(self, name: str, *, version: str = "", labels: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, *, version: str = "", specialisation: str = "", labels: dict[str, str] | None = None
+    ) -> None:
         if not name or "/" in name:
             raise AgentInvalid(agent=name, part="its name", reason="it is empty or holds a '/'")
         self.name = name
@@ -74,6 +74,9 @@ class Agent:
         self.subscriptions: list[Subscription] = []
         self.hands: list[Hand] = []
         self.capabilities: list[str] = []
+        self.specialisation = specialisation
+        self._modules: set[str] = set()
+        self._health: HealthCheck | None = None
 
     def on(
         self,
@@ -108,6 +111,7 @@ class Agent:
                 retry=retry,
             )
             self.subscriptions.append(subscription)
+            self._modules.add(function.__module__)
             return function
 
         return register
@@ -127,6 +131,7 @@ class Agent:
 
         def register(function: T) -> T:
             self.capabilities.append(capability)
+            self._modules.add(function.__module__)
             self.hands.append(
                 FunctionHand(TaskReady, _task(function), queues=(f"task:{capability}",), concurrency=concurrency)
             )
@@ -139,30 +144,32 @@ class Agent:
 
         def register(function: P) -> P:
             self.hands.append(FunctionHand(intent, function, queues=queues, concurrency=concurrency))
+            self._modules.add(function.__module__)
             return function
 
         return register
 
-    async def run(self, bus: Bus) -> None:
-        """Follow and work until cancelled. Raises :class:`AgentInvalid` when there is nothing to do."""
+    def health(self, function: C) -> C:
+        """Ask ``async def function() -> str | None`` now and then what is wrong with the agent; None: it is well."""
+        self._health = function
+        return function
+
+    def crew(self, bus: Bus, *, health_seconds: float = HEALTH_SECONDS) -> Crew:
+        """The agent as one process runs it. Raises :class:`AgentInvalid` when there is nothing to do."""
         if not self.subscriptions and not self.hands:
             raise AgentInvalid(agent=self.name, part="its set of functions", reason="it is empty")
-        await self._say(bus, self._registered(), await self._online(bus))
-        reason = "stopped"
-        try:
-            async with together() as tasks:
-                for group in self.groups(bus):
-                    tasks.create_task(group.run(), name=group.group)
-                if self.hands:
-                    tasks.create_task(
-                        HandRunner(bus, self.hands, worker=self.name).run(), name=f"agent {self.name}: hands"
-                    )
-                    tasks.create_task(Clock(bus).run(), name=f"agent {self.name}: clock")
-        except Exception as problem:
-            reason = str(problem)
-            raise
-        finally:
-            await self._say_goodbye(bus, reason)
+        hands = HandRunner(bus, self.hands, worker=self.name) if self.hands else None
+        return Crew(
+            bus,
+            [self.enrolment(load=None if hands is None else hands.load)],
+            [*self.groups(bus), *([] if hands is None else [hands])],
+            beside=[] if hands is None else [Clock(bus, on_ready=hands.wake)],
+            health_seconds=health_seconds,
+        )
+
+    async def run(self, bus: Bus) -> None:
+        """Follow and work until cancelled. Raises :class:`AgentInvalid` when there is nothing to do."""
+        await self.crew(bus).run()
 
     def groups(self, bus: Bus) -> list[HandlerGroup]:
         """One member for each ``on`` function."""
@@ -181,27 +188,21 @@ class Agent:
             for subscription in self.subscriptions
         ]
 
-    def _registered(self) -> AgentRegistered:
-        capabilities = (*self.capabilities, *(h.intent.TOPIC for h in self.hands if h.intent is not TaskReady))
-        return AgentRegistered(
-            name=self.name, capabilities=tuple(capabilities), version=self.version, labels=self.labels
+    def enrolment(self, *, load: Callable[[], Load] | None = None) -> Enrolment:
+        """What the registry says of it."""
+        intents = (hand.intent.TOPIC for hand in self.hands if hand.intent is not TaskReady)
+        return Enrolment(
+            name=self.name,
+            capabilities=(*self.capabilities, *intents),
+            specialisation=self.specialisation,
+            version=self.version,
+            digest=code_digest(*sorted(self._modules)),
+            labels=self.labels,
+            concurrency=sum(hand.concurrency for hand in self.hands),
+            follows=tuple(sorted({pattern for one in self.subscriptions for pattern in one.patterns})),
+            load=load,
+            health=self._health,
         )
-
-    async def _online(self, bus: Bus) -> AgentOnline:
-        lease = await bus.open_lease()
-        return AgentOnline(name=self.name, lease_id=lease.lease_id)
-
-    async def _say(self, bus: Bus, *events: Event) -> None:
-        await bus.append(f"agent/{self.name}", events, source=self.name)
-
-    async def _say_goodbye(self, bus: Bus, reason: str) -> None:
-        try:
-            async with asyncio.timeout(GOODBYE_SECONDS):
-                lease = await bus.open_lease()
-                await self._say(bus, AgentOffline(name=self.name, lease_id=lease.lease_id, reason=reason))
-        except (TimeoutError, HiveError):
-            # Its lease ends by itself; whoever asks which agents live looks at leases.
-            _log.warning("agent.left_silently", agent=self.name)
 
     def _pattern(self, item: type[Event] | str) -> str:
         if isinstance(item, str):

@@ -48,7 +48,6 @@ class ProcessLease:
         self._lease_id: str | None = None
         self._opening = asyncio.Lock()
         self._closing = asyncio.Event()
-        self._turn = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -72,50 +71,43 @@ class ProcessLease:
                 self._lease_id, self.opened_at = lease.lease_id, lease.opened_at
         return self
 
-    def tell(self) -> None:
-        """Renew at once: what the process says of itself has changed, and somebody waits for it."""
-        self._turn.set()
+    async def tell(self) -> bool:
+        """Renew now, with what the process says of itself where that has changed; whether the lease goes on.
+
+        Raises what the store fails with.
+        """
+        info = json.dumps(self._info)
+        news = info if info != self._told else None
+        if await self._leases.renew(self.lease_id, ttl=round(self.ttl * _MICROSECONDS), info=news):
+            self._told = info
+            return True
+        if not self._closing.is_set():
+            _log.error("lease.lost", lease_id=self.lease_id, owner=self.owner)
+            self.lost.set()
+        return False
 
     async def run(self) -> None:
         """Renew until closed or lost; a store that is busy or full is asked again at the next turn."""
         every = self.ttl / RENEWALS
-        while True:
-            await _set_within(self._turn, every)
-            self._turn.clear()
-            if self._closing.is_set():
-                return
+        while not await _set_within(self._closing, every):
             try:
-                if await self._renew():
-                    continue
+                if not await self.tell():
+                    return
             except StoreError as problem:
                 if not problem.retryable:
                     raise
                 _log.warning("lease.not_renewed", lease_id=self.lease_id, error=str(problem))
-                continue
-            if not self._closing.is_set():
-                _log.error("lease.lost", lease_id=self.lease_id, owner=self.owner)
-                self.lost.set()
-            return
-
-    async def _renew(self) -> bool:
-        """Whether the lease goes on; what the process says of itself is written where it has changed."""
-        info = json.dumps(self._info)
-        news = info if info != self._told else None
-        renewed = await self._leases.renew(self.lease_id, ttl=round(self.ttl * _MICROSECONDS), info=news)
-        self._told = info
-        return renewed
 
     async def close(self) -> None:
         """End ``run`` and the row, which frees what still names it. Closing twice is fine."""
         if self._closing.is_set():
             return
         self._closing.set()
-        self._turn.set()
         if self._lease_id is not None and not self.lost.is_set():
             try:
                 # The last word stays: whoever looks at the closed lease sees whom it leaves unaccounted for.
                 if json.dumps(self._info) != self._told:
-                    await self._renew()
+                    await self.tell()
                 await self._leases.close(self._lease_id)
             except StoreError as problem:
                 if not problem.retryable:

@@ -45,8 +45,13 @@ class Signal:
 TELEMETRY: Final[tuple[Signal, ...]] = (
     Signal(
         "agent.left_silently",
-        "an agent's process ended without being able to say so in the log; its lease ends by itself",
-        (("agent", "name"),),
+        "a process ended without being able to say so in the log; its lease ends by itself, and others say it",
+        (("agents", "names"), ("error", "")),
+    ),
+    Signal(
+        "agent.lost",
+        "another process ended without a word; its lease ended, and this process said so in the log",
+        (("agent", "name"), ("lease_id", ""), ("reason", "")),
     ),
     Signal(
         "append.again",
@@ -149,6 +154,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         "model.stream_event_unknown",
         "a provider streamed kinds of events that this version does not know; they were left out of the reply",
         (("kinds", "names"), ("model", "name")),
+    ),
+    Signal(
+        "registry.again",
+        "the store failed when this process looked who is there and whether it is well; it looks again in a second",
+        (("error", ""),),
     ),
     Signal(
         "store.again",

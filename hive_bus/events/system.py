@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hive_bus.events.base import Fact
+from hive_bus.upcasting import upcaster
 
 
 class EpochStarted(Fact, topic="system.epoch_started"):
@@ -53,14 +56,27 @@ class EventRedacted(Fact, topic="system.redacted"):
     reason: str = ""
 
 
-class AlertRaised(Fact, topic="system.alert_raised"):
-    """Something needs a person's eye."""
+class AlertRaised(Fact, topic="system.alert_raised", version=2):
+    """Something needs a person's eye. Of a process's own health: ``lease_id`` is whose; it is over when that ends."""
 
     name: str = ""
     message: str = ""
+    lease_id: str = ""
+    process: str = ""
 
 
-class AlertCleared(Fact, topic="system.alert_cleared"):
+class AlertCleared(Fact, topic="system.alert_cleared", version=2):
     """It no longer does."""
 
     name: str = ""
+    lease_id: str = ""
+    process: str = ""
+
+
+def _unsaid(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 named no process; what it left out has its default."""
+    return data
+
+
+for _cls in (AlertRaised, AlertCleared):
+    upcaster(_cls.TOPIC, from_version=1)(_unsaid)

@@ -1,0 +1,212 @@
+"""The registry: which agents a process runs, said in the log when it changes and in the lease while it lasts.
+
+Events are for changes: ``agent.registered`` when an agent is new or can do something else than the log
+says, ``agent.online`` and ``agent.offline`` once for each lease and agent, ``agent.busy`` and
+``agent.draining``. What moves all the time (how much runs, how healthy the process is) is in the lease's
+``info``, brought there by its renewals. A process that died said nothing: whoever sees its lease
+ended says it, under an id that the lease gives, so that many who see it say it once.
+
+It knows neither what the agents do nor who looks at them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from hive_bus.bus import Bus
+from hive_bus.enrolment import Busyness, Enrolment, lost_agents, offline_id, online_id, registered
+from hive_bus.envelope import encode_event
+from hive_bus.event import Event
+from hive_bus.events.agent import AgentBusy, AgentDraining, AgentOffline, AgentOnline
+from hive_bus.health import Health
+from hive_bus.lease import ProcessLease
+from hive_bus.surely import patiently, surely
+from hive_bus.telemetry import get_logger
+from hive_core_db.records import AppendRequest, Lease, NewEvent
+from hive_errors import BusClosed, HiveError
+
+LOOK_SECONDS: Final = 1.0
+HEALTH_SECONDS: Final = 30.0
+GOODBYE_SECONDS: Final = 2.0
+OVERLAP: Final = 60_000_000
+"""Leases that ended so long before the last one seen, in microseconds, are looked at again: commits may overtake."""
+DAY: Final = 24 * 3600 * 1_000_000
+
+_log = get_logger(__name__)
+
+
+class Registry:
+    """The agents of one process, present while the block runs: ``async with Registry(bus, [Enrolment(...)])``.
+
+    ``health_seconds`` is how often the process looks whether it is well.
+
+    Guarantees:
+        Each time that an agent comes, the log has one ``agent.online``, and one ``agent.offline`` that this process
+        says when it leaves, or another when it finds the lease ended; both have ids that follow from the lease.
+        Nothing is appended while nothing changes.
+    """
+
+    def __init__(self, bus: Bus, agents: Sequence[Enrolment], *, health_seconds: float = HEALTH_SECONDS) -> None:
+        self.health = Health(bus, agents, every=health_seconds)
+        self.draining = False
+        self._bus = bus
+        self._agents = list(agents)
+        self._busy = {agent.name: Busyness() for agent in agents}
+        self._lease: ProcessLease | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._came = 0
+        self._since = 0
+        self._known: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._arrive()
+        self._keeping = self._bus.spawn(self._keep(), name="registry")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+        reason = "drained" if self.draining else "stopped"
+        await self._leave(str(error) or type(error).__name__ if isinstance(error, Exception) else reason)
+
+    async def drain(self, *, within: float) -> None:
+        """Say that everything here finishes what it has within so many seconds, and takes nothing new."""
+        if self.draining:
+            return
+        self.draining = True
+        self._bus.about["state"] = "draining"
+        lease = await self._bus.open_lease()
+        await lease.tell()
+        await self._say(
+            [
+                (agent.name, AgentDraining(name=agent.name, lease_id=lease.lease_id, running=running, within=within))
+                for agent in self._agents
+                for running in [agent.load().running if agent.load is not None else 0]
+            ]
+        )
+
+    # Coming and going.
+
+    async def _arrive(self) -> None:
+        """Register what is new, and say that everybody is here, under the lease as it is now."""
+        bus, lease = self._bus, await patiently(self._bus.open_lease)
+        bus.about["state"] = "draining" if self.draining else "serving"
+        self._came = bus.now()
+        self._note_loads()
+        # The lease first: whoever finds it ended must find there whom it leaves unaccounted for.
+        if not await patiently(lease.tell):
+            return
+        for said in await registered(bus, self._agents):
+            await surely(bus, AppendRequest(epoch=bus.writer.epoch, events=(said,)))
+        for agent in self._agents:
+            event = AgentOnline(
+                name=agent.name, lease_id=lease.lease_id, host=bus.about.get("host", ""), pid=bus.about.get("pid", 0)
+            )
+            await surely(bus, self._request(agent.name, event, online_id(lease.lease_id, agent.name, self._came)))
+        self._lease = lease
+
+    async def _leave(self, reason: str) -> None:
+        lease, bus = self._lease, self._bus
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                if lease is None or not lease.usable:
+                    return
+                await self.health.leave(lease)
+                for agent in self._agents:
+                    event = AgentOffline(name=agent.name, lease_id=lease.lease_id, reason=reason)
+                    said = offline_id(lease.lease_id, agent.name, self._came)
+                    await bus.writer.append(self._request(agent.name, event, said))
+                    bus.about.get("agents", {}).pop(agent.name, None)
+        except (TimeoutError, HiveError) as problem:
+            # Its lease ends by itself, and somebody else says so then.
+            _log.warning("agent.left_silently", agents=[agent.name for agent in self._agents], error=str(problem))
+
+    # While it lasts.
+
+    async def _keep(self) -> None:
+        """Look once a second; never raises, for it runs beside the bus."""
+        loop = asyncio.get_running_loop()
+        while True:
+            asleep = loop.time()
+            await asyncio.sleep(LOOK_SECONDS)
+            self.health.woke(late=loop.time() - asleep - LOOK_SECONDS)
+            try:
+                await self._look()
+            except BusClosed:
+                return
+            except HiveError as problem:
+                _log.warning("registry.again", error=str(problem))
+
+    async def _look(self) -> None:
+        if self._lease is None or not self._lease.usable:
+            await self._arrive()
+        lease = self._lease
+        if lease is None or not lease.usable:
+            return
+        self._note_loads()
+        for agent in self._agents:
+            if agent.load is None:
+                continue
+            load = agent.load()
+            if (busy := self._busy[agent.name].turned(full=bool(load.full))) is not None:
+                event = AgentBusy(
+                    name=agent.name,
+                    lease_id=lease.lease_id,
+                    busy=busy,
+                    capabilities=load.full,
+                    running=load.running,
+                )
+                await self._say([(agent.name, event)])
+        await self.health.look(lease)
+        await self._notice()
+
+    def _note_loads(self) -> None:
+        """What the next renewal brings to the lease."""
+        told = self._bus.about.setdefault("agents", {})
+        for agent in self._agents:
+            told[agent.name] = agent.about(since=self._came, busy=self._busy[agent.name].busy)
+
+    async def _notice(self) -> None:
+        """Say of processes that are gone what they could not say themselves."""
+        leases = self._bus.store.leases
+        since = max(self._since - OVERLAP, self._bus.now() - DAY)
+        for lease in await leases.ended(since):
+            if lease.lease_id in self._known or (not lease.closed and not await leases.expire(lease.lease_id)):
+                continue
+            await self._say_lost(lease)
+            ended = lease.closed_at or self._bus.now()
+            self._known[lease.lease_id] = ended
+            self._since = max(self._since, ended)
+        self._known = {known: ended for known, ended in self._known.items() if ended >= since}
+
+    async def _say_lost(self, lease: Lease) -> None:
+        for name, since in lost_agents(lease):
+            said = offline_id(lease.lease_id, name, since)
+            log = self._bus.store.log
+            if await log.get(said) is not None or await log.get(online_id(lease.lease_id, name, since)) is None:
+                continue
+            gone = lease.closed_at is not None and lease.closed_at < lease.expires_at
+            reason = "its process is gone" if gone else "its lease ran out"
+            event = AgentOffline(name=name, lease_id=lease.lease_id, reason=reason, crashed=True)
+            await surely(self._bus, self._request(name, event, said))
+            _log.warning("agent.lost", agent=name, lease_id=lease.lease_id, reason=reason)
+
+    async def _say(self, events: Sequence[tuple[str, Event]]) -> None:
+        bus = self._bus
+        news = tuple(_encoded(name, event, bus.ids.event_id(bus.now())) for name, event in events)
+        await surely(bus, AppendRequest(epoch=bus.writer.epoch, events=news))
+
+    def _request(self, name: str, event: Event, event_id: str) -> AppendRequest:
+        """Under an id that others derive as well: whoever says it second only hears that it is there."""
+        return AppendRequest(epoch=self._bus.writer.epoch, events=(_encoded(name, event, event_id),))
+
+
+def _encoded(name: str, event: Event, event_id: str) -> NewEvent:
+    stream = f"agent/{name}"
+    return encode_event(event, stream=stream, correlation_id=stream, source=name, event_id=event_id)
