@@ -1,14 +1,19 @@
-"""Alembic's entry point: runs the migrations on a connection that `admin.upgrade` gives, or on `-x db=URL`."""
+"""Alembic's entry point: runs the migrations on a connection that `admin.upgrade` gives, or on `-x db=URL`.
+
+For PostgreSQL it only writes the SQL (alembic's offline mode); `hive_core_db.postgres.upgrade` runs it under its lock.
+"""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine
 
 from hive_core_db.schema import metadata
-from hive_core_db.url import SqliteUrl, parse
+from hive_core_db.url import PostgresUrl, parse
 
 
 def run(connection: Connection) -> None:
@@ -18,15 +23,29 @@ def run(connection: Connection) -> None:
         context.run_migrations()
 
 
-def address() -> SqliteUrl:
-    """The database of the command line: ``-x db=URL``, else HIVE_DB, else the default file."""
+def write_postgres() -> None:
+    """Write the migrations' SQL for PostgreSQL, without a transaction of its own."""
+    context.configure(
+        dialect_name="postgresql", target_metadata=metadata, as_sql=True, transactional_ddl=False, literal_binds=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_at_address() -> None:
+    """Run the migrations on the database of the command line: ``-x db=URL``, else HIVE_DB, else the default file."""
     wished: str | None = context.get_x_argument(as_dictionary=True).get("db")
-    return parse(wished or os.environ.get("HIVE_DB") or ".hive/hive.db")
+    address = parse(wished or os.environ.get("HIVE_DB") or ".hive/hive.db")
+    if isinstance(address, PostgresUrl):
+        raise CommandError("for PostgreSQL run `hive db upgrade`")
+    with create_engine("sqlite://", creator=lambda: sqlite3.connect(address.path)).connect() as own:
+        run(own)
 
 
 given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
+elif context.is_offline_mode():
+    write_postgres()
 else:
-    with create_engine(f"sqlite:///{address().path}").connect() as own:
-        run(own)
+    run_at_address()

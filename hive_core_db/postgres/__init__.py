@@ -1,0 +1,1 @@
+"""The ports of floor 2 on PostgreSQL."""

@@ -1,0 +1,102 @@
+"""The work queue, read: who may run next, what fell due, what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from hive_core_db.judge.work_row import COLUMNS, WorkRow
+from hive_core_db.postgres.database import Database
+from hive_core_db.records import WorkItem
+from hive_core_db.work_items import item_of, reason_of
+
+_COLUMNS: Final = ", ".join(COLUMNS)
+_ROWS: Final = f"SELECT {_COLUMNS} FROM work"
+_MAY_RUN: Final = "w.state = 'ready' AND w.cancel_requested = 0 AND w.queue = q.name"
+# In turn order, from the partial index: what may not run now is not in it, so a million such rows cost nothing. `ORDER BY preferred`
+# changes nothing where it is null; it says the index's order in full, for the planner does not take IS NULL for a constant.
+# Items that no longer hold out for the worker they prefer are few, and sorted.
+CLAIMABLE = f"""
+SELECT {_COLUMNS} FROM unnest($1::text[]) AS q (name), LATERAL (
+    (SELECT * FROM work AS w WHERE {_MAY_RUN} AND w.preferred IS NULL ORDER BY w.preferred, w.turn, w.position LIMIT {{limit}})
+    UNION ALL
+    (SELECT * FROM work AS w WHERE {_MAY_RUN} AND w.preferred = $2 ORDER BY w.turn, w.position LIMIT {{limit}})
+    UNION ALL
+    (SELECT * FROM work AS w WHERE {_MAY_RUN} AND w.preferred IS NOT NULL AND w.preferred IS DISTINCT FROM $2
+        AND w.hold_until <= (SELECT hive_now($3)) ORDER BY w.turn, w.position LIMIT {{limit}})
+) AS found ORDER BY turn, position LIMIT {{limit}}"""
+# One index on one instant per row: when the clock must look at it next. The time in front is read after the one in the condition.
+DUE = f"""
+SELECT (SELECT hive_now($1)), {_COLUMNS} FROM work WHERE wake_at <= (SELECT hive_now($1)) ORDER BY wake_at, position LIMIT {{limit}}"""
+# Claimed by a process that is gone; only leases that ended are looked through.
+DEAD = f"""{_ROWS} WHERE lease_id IN (
+    SELECT lease_id FROM leases WHERE closed_at IS NOT NULL OR expires_at <= (SELECT hive_now($1))) LIMIT {{limit}}"""
+# A lease that holds work falls due when it ends.
+NEXT_DUE = """
+SELECT least(
+    (SELECT min(wake_at) FROM work WHERE wake_at IS NOT NULL),
+    (SELECT min(coalesce(l.closed_at, l.expires_at)) FROM leases AS l
+        WHERE EXISTS (SELECT FROM work AS w WHERE w.lease_id = l.lease_id)))"""
+# One row, and only if nobody holds it: an append that is about to change it goes first, and the clock comes back.
+# The next wake-up is the timeouts' that run in the new state, as `WorkRow.wake` has it.
+MAKE_READY = """
+UPDATE work SET state = 'ready', ready_at = t.now, due_at = NULL,
+    wake_at = least(inserted_at + total_timeout, t.now + waiting_timeout)
+FROM (SELECT hive_now($2) AS now) AS t
+WHERE work_id = (SELECT w.work_id FROM work AS w WHERE w.work_id = $1 AND w.state = 'delayed' AND w.cancel_requested = 0
+    AND coalesce(w.due_at, 0) <= (SELECT hive_now($2)) FOR UPDATE SKIP LOCKED)"""
+ALL = f"{_ROWS} ORDER BY position"
+OF_CORRELATION = f"{_ROWS} WHERE correlation_id = $1 ORDER BY position"
+ONE = f"{_ROWS} WHERE work_id = $1"
+CANCELLED = "SELECT work_id FROM work WHERE lease_id = $1 AND cancel_requested = 1 ORDER BY position"
+
+
+class PostgresWorkQueue:
+    """The port `WorkQueue` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claimable(self, queues: Sequence[str], *, limit: int, worker: str | None = None) -> list[WorkItem]:
+        """Return ready items in turn order, without those that hold out for another worker."""
+        wanted = list(dict.fromkeys(queues))
+        statement = CLAIMABLE.format(limit=int(limit))
+        rows = await self._rows(statement, wanted, worker, self._database.given_now())
+        return [item_of(row) for row in rows]
+
+    async def due(self, *, limit: int) -> list[WorkItem]:
+        """Return what the clock must act on, each with its reason; the earliest first."""
+        given = self._database.given_now()
+        found: dict[str, WorkItem] = {}
+        for now, *values in await self._database.fetch(DUE.format(limit=int(limit)), given):
+            row = WorkRow(*values)
+            found[row.work_id] = item_of(row, reason_of(row, now))
+        for row in await self._rows(DEAD.format(limit=int(limit)), given):
+            found.setdefault(row.work_id, item_of(row, "lease"))
+        return list(found.values())[:limit]
+
+    async def next_due(self) -> int | None:
+        """Return when the next item falls due; it may be past."""
+        time: int | None = await self._database.fetchval(NEXT_DUE)
+        return time
+
+    async def make_ready(self, work_id: str) -> bool:
+        """Turn a delayed item whose time has come into a ready one; False if it is none (any more), or is being changed."""
+        return await self._database.execute(MAKE_READY, work_id, self._database.given_now()) == "UPDATE 1"
+
+    async def items(self, correlation_id: str | None = None) -> list[WorkItem]:
+        """Return open items in insertion order."""
+        rows = await (self._rows(ALL) if correlation_id is None else self._rows(OF_CORRELATION, correlation_id))
+        return [item_of(row) for row in rows]
+
+    async def item(self, work_id: str) -> WorkItem | None:
+        """Return an open item, None if it has ended or never was."""
+        rows = list(await self._rows(ONE, work_id))
+        return item_of(rows[0]) if rows else None
+
+    async def cancelled(self, lease_id: str) -> list[str]:
+        """Return what this lease holds and was asked to end."""
+        return [row[0] for row in await self._database.fetch(CANCELLED, lease_id)]
+
+    async def _rows(self, statement: str, *values: object) -> Iterable[WorkRow]:
+        return [WorkRow(*row) for row in await self._database.fetch(statement, *values)]
