@@ -141,7 +141,7 @@ async def agent(
                     }
                 )
             else:
-                shell.say(f"agent {found.name}: {', '.join(parts)} on {url}; Ctrl-C stops it")
+                shell.say(f"agent {found.name}: {', '.join(parts)} on {shell.place}; Ctrl-C stops it")
             await found.run(bus)
 
     try:

@@ -61,19 +61,18 @@ def audit(shell: Shell) -> int | None:
     from hive_core_db.audit import Vocabulary
     from hive_core_db.audit import audit as findings_of
 
-    url = shell.url()
     found = 0
-    for finding in findings_of(url, vocabulary=Vocabulary(**words(), queued=queued)):
+    for finding in findings_of(shell.url(), vocabulary=Vocabulary(**words(), queued=queued)):
         found += 1
         if shell.json:
             shell.emit(asdict(finding))
         else:
             shell.print([("✗ ", "bold red"), (str(finding), "")])
     if found:
-        shell.say(f"{plural(found, 'finding')} in {url}")
+        shell.say(f"{plural(found, 'finding')} in {shell.place}")
         return FAILED
     if not shell.json:
-        shell.print([("✓ ", "green"), (f"{url}: every invariant holds", "")])
+        shell.print([("✓ ", "green"), (f"{shell.place}: every invariant holds", "")])
     return None
 
 

@@ -204,10 +204,10 @@ async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = Non
         async with Hive(url, workspace=workspace, model=model_name(model, script)) as hive:
             open_items = len({item.correlation_id for item in await hive.bus.store.work.items()})
             if shell.json:
-                shell.emit({"serving": url, "runs_open": open_items})
+                shell.emit({"serving": shell.place, "runs_open": open_items})
             else:
                 shell.say(
-                    f"serving {url}",
+                    f"serving {shell.place}",
                     f"{plural(open_items, 'run')} with open work; Ctrl-C stops this process, not the runs",
                 )
             await hive.serve()

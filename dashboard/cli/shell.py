@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hive_bus import Bus
+    from hive_core_db.url import PostgresUrl, SqliteUrl
 
 PIPE_WIDTH = 100
 """How wide lines are made where nobody's terminal says."""
@@ -87,7 +88,7 @@ class Shell:
 
     def command(self, *words: str) -> str:
         """A ``hive`` command that works when it is pasted here: with the database that was named on the command line."""
-        given = ("--db", self.db) if self.db else ()
+        given = ("--db", _shown(self.db)) if self.db else ()
         return " ".join([_program(), *(word if word == "@" else shlex.quote(word) for word in (*words, *given))])
 
     @asynccontextmanager
@@ -99,15 +100,40 @@ class Shell:
             yield bus
 
     def url(self, *, make: bool = False) -> str:
-        """The address of the database: the flag, else the settings'. Raises :class:`NoHiveHere`, :class:`UnsupportedUrl`."""
-        from hive_bus.config import load_settings
-        from hive_core_db.url import parse
+        """The address of the database to open it: the flag, else the settings'; `place` is the one to show.
+
+        Raises :class:`NoHiveHere`, :class:`UnsupportedUrl`.
+        """
+        from hive_core_db.url import SqliteUrl
         from hive_errors import NoHiveHere
 
-        address = parse(load_settings({"db": self.db}).db)
-        if not make and not address.path.exists():
+        address = self._address
+        if not make and isinstance(address, SqliteUrl) and not address.path.exists():
             raise NoHiveHere(path=str(address.path))
-        return str(address)
+        return address.url
+
+    @property
+    def place(self) -> str:
+        """The address of the database for people: without its password."""
+        return str(self._address)
+
+    @cached_property
+    def _address(self) -> SqliteUrl | PostgresUrl:
+        from hive_bus.config import load_settings
+        from hive_core_db.url import parse
+
+        return parse(load_settings({"db": self.db}).db)
+
+
+def _shown(url: str) -> str:
+    """An address as it was given, but for a password."""
+    from hive_core_db.url import parse
+    from hive_errors import UnsupportedUrl
+
+    try:
+        return url if "@" not in url else str(parse(url))
+    except UnsupportedUrl:
+        return url
 
 
 def _console(*, stderr: bool) -> Console:
