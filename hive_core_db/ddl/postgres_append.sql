@@ -46,7 +46,7 @@ $body$;
 
 -- A batch: what the verdicts depend on is verified in new statements behind the lock, then everything is written. All arrays may be null.
 --   e_*  events, in order; `version` counts from the stream's base (index `base` into `b_stream`; null: a fresh stream, from 0),
---        `first` is the offset of the append's first event (null: each event is an append of its own)
+--        `opens` is the offset of the append's first event (null: each event is an append of its own)
 --   b_*  streams whose versions are read here; where `b_version` is not null, that is what it must be
 --   s_*  work items as the client believed them: first those of c_*, then those of g_*
 --   c_*  items that change, g_* that end, n_* that are new (position as an offset)
@@ -55,7 +55,7 @@ CREATE OR REPLACE FUNCTION hive_append(
     wanted_epoch bigint, given_now bigint,
     e_event_id text[], e_stream text[], e_topic text[], e_correlation_id text[], e_causation_id text[], e_cause_position bigint[],
     e_decided_by text[], e_source text[], e_schema_version smallint[], e_payload text[], e_metadata text[], e_digest text[],
-    e_occurred_at bigint[], e_version bigint[], e_base integer[], e_first bigint[],
+    e_occurred_at bigint[], e_version bigint[], e_base integer[], e_opens bigint[],
     b_stream text[], b_version bigint[], new_topics text[], quiet json, least_head bigint, owners json, lease_ids text[], blob_digests text[],
     documents json,
     s_work_id text[], s_state text[], s_fence bigint[], s_cancel_requested smallint[],
@@ -185,8 +185,8 @@ BEGIN
         SELECT
             first + r.number, r.event_id, r.stream, coalesce(bases[r.base], 0) + coalesce(r.version, 1), r.topic, r.correlation_id,
             r.causation_id,
-            CASE WHEN r.cause_position < 0 THEN first + coalesce(r.first, r.number) - 1 - r.cause_position ELSE r.cause_position END,
-            r.decided_by, r.source, r.schema_version, r.payload, r.metadata, r.digest, first + coalesce(r.first, r.number),
+            CASE WHEN r.cause_position < 0 THEN first + coalesce(r.opens, r.number) - 1 - r.cause_position ELSE r.cause_position END,
+            r.decided_by, r.source, r.schema_version, r.payload, r.metadata, r.digest, first + coalesce(r.opens, r.number),
             coalesce(r.occurred_at, stamp), stamp
         FROM (
             -- Side by side in one select list they step together, without a store for each.
@@ -196,7 +196,7 @@ BEGIN
             unnest(e_cause_position) AS cause_position, unnest(e_decided_by) AS decided_by, unnest(e_source) AS source,
             unnest(e_schema_version) AS schema_version, unnest(e_payload) AS payload, unnest(e_metadata) AS metadata,
             unnest(e_digest) AS digest, unnest(e_occurred_at) AS occurred_at, unnest(e_version) AS version, unnest(e_base) AS base,
-            unnest(e_first) AS first
+            unnest(e_opens) AS opens
         ) AS r;
         GET DIAGNOSTICS written = ROW_COUNT;
         IF written <> wanted THEN
