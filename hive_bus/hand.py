@@ -59,8 +59,20 @@ class Hand(ABC):
         return Failure(reason="cut off between start and result: it may have run, in part or in full", kind="unknown")
 
     def inline(self, intent: Any) -> bool:
-        """Whether ``perform`` is pure and returns without waiting: claim and result then share one append."""
+        """Whether ``perform`` is pure and returns without waiting: claim and result then share one append, and no limit counts."""
         return False
+
+    def keys(self, intent: Any) -> tuple[str, ...]:
+        """Keys of limits that the effect counts for besides its queue's labels, the most particular first."""
+        return ()
+
+    def estimate(self, intent: Any) -> float:
+        """How many tokens it will take, roughly; asked only where tokens are limited."""
+        return 0.0
+
+    def used(self, intent: Any, outcome: Event | Failure) -> float | None:
+        """How many tokens it took; None: nobody knows, the estimate stands."""
+        return None
 
 
 Performer = Callable[[Any, HandContext], Event | Failure | Awaitable[Event | Failure]]

@@ -10,22 +10,23 @@ for what takes no time at all, that is done in the same append too, and so on.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hive_bus.ahead import Ahead, provisional
-from hive_bus.attempt import Claimed, backoff, lost_attempts, perform, raised
+from hive_bus.attempt import Claimed, perform, raised
 from hive_bus.bus import Bus
-from hive_bus.effects import Failure, WorkPolicy
-from hive_bus.envelope import encode_event
+from hive_bus.capacity import Capacity
+from hive_bus.delivery import Delivery, Share
+from hive_bus.effects import Failure
 from hive_bus.event import Event
 from hive_bus.hand import Hand, HandContext
 from hive_bus.host import BrainHost
 from hive_bus.lease import ProcessLease
-from hive_bus.load import Load, Tally
-from hive_bus.record import Record
+from hive_bus.limit import Limit
+from hive_bus.load import Load
+from hive_bus.offers import Offers
 from hive_bus.surely import patiently, surely
 from hive_bus.telemetry import get_logger, with_correlation
 from hive_core_db.records import (
@@ -38,15 +39,12 @@ from hive_core_db.records import (
     WorkChange,
     WorkClaim,
     WorkEnd,
-    WorkItem,
-    WorkRetry,
     WorkTouch,
 )
-from hive_errors import HiveError
+from hive_errors import BusClosed
 
 POLL = 1.0
 PULL = 200
-REMEMBERED = 10_000
 CHAIN = 64
 """An append that does one thing after the other ends at so many events: others wait for the loop meanwhile."""
 _CUT = (".attempt_failed", ".failed", ".cancelled")
@@ -58,24 +56,29 @@ class HandRunner:
     """Runs hands in this process until cancelled; any number of processes share the queues."""
 
     def __init__(
-        self, bus: Bus, hands: Sequence[Hand], *, hosts: Mapping[str, BrainHost[Any]] | None = None, worker: str = ""
+        self,
+        bus: Bus,
+        hands: Sequence[Hand],
+        *,
+        hosts: Mapping[str, BrainHost[Any]] | None = None,
+        worker: str = "",
+        limits: Mapping[str, Limit] | None = None,
     ) -> None:
         self.bus = bus
         self.worker = worker or bus.source
+        self.capacity = Capacity(bus.store.limits, limits or {}, wake=self.wake)
         self._hands = list(hands)
-        self._hosts = hosts or {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._load = {id(hand): 0 for hand in hands}
         self._cancelled: dict[str, str] = {}
         self._ending: set[str] = set()
-        self._chained: set[str] = set()
-        self._intents: OrderedDict[str, Record] = OrderedDict()
         self._by_queue = {queue: hand for hand in reversed(hands) for queue in hand.queues}
         self._topics = {hand.intent.TOPIC for hand in hands}
+        self._offers = Offers(bus, worker=self.worker, by_queue=self._by_queue)
+        self._delivery = Delivery(bus, hosts or {}, worker=self.worker)
         self._wake = asyncio.Event()
         self._own_head = 0
         self._draining = False
-        self._tally = Tally()
 
     async def run(self) -> None:
         """Claim and perform until cancelled or drained; a lost lease ends everything it holds, and a new one begins."""
@@ -89,19 +92,27 @@ class HandRunner:
         finally:
             for each in forget:
                 each()
+            if self.capacity.limits:
+                # The lease may go on under a bus that does: what is held of limits must not.
+                with contextlib.suppress(BusClosed):
+                    _ = self.bus.spawn(self.capacity.end(), name="hands: limits")
 
     async def _serve(self, lease: ProcessLease) -> None:
         """Claim and perform under this lease."""
+        self._offers.begin(lease.lease_id)
+        self.capacity.begin(lease.lease_id)
         async with asyncio.TaskGroup() as group:
-            watching = (
+            watching = [
                 group.create_task(_raise_when_lost(lease), name="hands:lease"),
                 group.create_task(self._follow(), name="hands:follow"),
-            )
+            ]
+            if self.capacity.limits:
+                watching.append(group.create_task(self.capacity.run(), name="hands:capacity"))
             while not self._draining or self._running:
                 self._wake.clear()
                 await self._cancel_asked(lease)
                 if self._draining or not await self._pull(lease, group):
-                    await _wait(self._wake, POLL)
+                    await _wait(self._wake, self.capacity.pause(self._offers.pause(POLL)))
             for task in watching:
                 task.cancel()
 
@@ -112,21 +123,18 @@ class HandRunner:
 
     def load(self) -> Load:
         """What runs here now, and what became of the rest."""
-        return self._tally.load({hand: self._load[id(hand)] for hand in self._hands}, ending=self._ending)
+        return self._delivery.tally.load({hand: self._load[id(hand)] for hand in self._hands}, ending=self._ending)
 
     def _note(self, rows: Sequence[StoredEvent]) -> None:
         """Remember fresh intents of this process's commits: they need not be read again."""
         for row in rows:
             if row.topic in self._topics:
-                if row.event_id in self._chained:
-                    continue
-                self._intents[row.event_id] = Record._make(row)
-                self._wake.set()
+                if row.event_id not in self._delivery.chained:
+                    self._offers.note(row)
+                    self._wake.set()
             elif row.topic.endswith((".cancel_requested", ".attempt_failed")):
                 self._wake.set()
         self._own_head = rows[-1].position
-        while len(self._intents) > REMEMBERED:
-            self._intents.popitem(last=False)
 
     async def _follow(self) -> None:
         """Wake up when another process appended something."""
@@ -152,86 +160,91 @@ class HandRunner:
         """Claim what there are free slots for, in one read of all queues; whether more may be waiting."""
         free = {id(hand): hand.concurrency - self._load[id(hand)] for hand in self._hands}
         queues = [queue for queue, hand in self._by_queue.items() if free[id(hand)] > 0]
-        limit = min(sum(slots for slots in free.values() if slots > 0), PULL)
+        limited = bool(self.capacity.limits)
+        beyond = 0
+        if limited:
+            queues = [queue for queue in queues if not self.capacity.shut(queue)]
+            beyond = sum(self.capacity.waiting().values())
         if not queues:
             return False
-        items = await self.bus.store.work.claimable(queues, limit=limit, worker=self.worker)
-        wanted, left = [], 0
-        for item in items:
-            hand = self._by_queue[item.queue]
-            if free[id(hand)] <= 0:
-                left += 1
-            elif (found := await self._find(item, hand)) is not None:
-                wanted.append(found)
+        limit = min(sum(slots for slots in free.values() if slots > 0), PULL)
+        items, more = await self._offers.page(queues, limit=limit, beyond=beyond)
+        self.capacity.look()
+        wanted: list[Claimed] = []
+        for claimed in await self._offers.found([item for item in items if item.work_id not in self._running]):
+            if limited and self.capacity.late(claimed):
+                self._offers.keep(claimed)
+            elif free[id(claimed.hand)] <= 0:
+                more = True
+                self._offers.keep(claimed)
+            else:
+                wanted.append(claimed)
                 # What is done at once takes no slot.
-                free[id(hand)] -= not hand.inline(found.intent)
-        await self._claim(wanted, lease, group)
-        # A full page of what only newer processes can read is no reason to ask again at once.
-        return bool(wanted) and (len(items) == limit or left > 0)
+                free[id(claimed.hand)] -= not claimed.hand.inline(claimed.intent)
+        allowed = await self._within_limits(wanted) if limited else wanted
+        if allowed:
+            await self._claim(allowed, lease, group)
+        # A page of what only newer processes can read, or of what is known to wait, is no reason to ask again at once.
+        return bool(wanted) and more
 
-    async def _find(self, item: WorkItem, hand: Hand) -> Claimed | None:
-        """The item's intent; what this process cannot decode is left to others."""
-        if item.work_id in self._running:
-            return None
-        record = self._intents.pop(item.work_id, None)
-        if record is None:
-            row = await self.bus.store.log.get(item.work_id)
-            if row is None:
-                return None
-            record = Record._make(row)
-        try:
-            intent = record.event
-        except HiveError as problem:
-            _log.error("hand.undecodable", work_id=item.work_id, error=str(problem))
-            return None
-        if not isinstance(intent, hand.intent):
-            return None
-        # Whatever is in the queue has a policy.
-        policy = intent.work() or WorkPolicy(labels=())
-        return Claimed(item.work_id, record, intent, policy, hand, item.fence + 1, item.attempt + 1)
+    async def _within_limits(self, wanted: Sequence[Claimed]) -> list[Claimed]:
+        """Those that the limits allow; what is done at once takes nothing of them."""
+        held = [claimed for claimed in wanted if not claimed.hand.inline(claimed.intent)]
+        allowed = {claimed.work_id for claimed in await self.capacity.reserve(held)}
+        waiting = {claimed.work_id for claimed in held} - allowed
+        for claimed in held:
+            if claimed.work_id in waiting:
+                self._offers.keep(claimed)
+        return [claimed for claimed in wanted if claimed.work_id not in waiting]
 
     async def _claim(self, wanted: Sequence[Claimed], lease: ProcessLease, group: asyncio.TaskGroup) -> None:
         """Claim them all in one commit; inline ones are done with it, the others start."""
         claims: list[tuple[Claimed, AppendRequest, asyncio.Future[Verdict]]] = []
         inline: list[Share] = []
+        refused = 0
         for claimed in wanted:
             if claimed.hand.inline(claimed.intent):
                 inline.append(await self._at_once(claimed, lease))
                 # Many of them are no reason to keep the loop from everybody else.
                 await asyncio.sleep(0)
                 continue
-            started = self._event(claimed, claimed.intent.started(attempt=claimed.attempt, by=self.worker))
-            claim = (_claim(claimed, lease),)
-            request = AppendRequest(epoch=self.bus.writer.epoch, events=(started,), work=claim)
+            request = AppendRequest(
+                epoch=self.bus.writer.epoch, events=(self._delivery.started(claimed),), work=(_claim(claimed, lease),)
+            )
             claims.append((claimed, request, self.bus.writer.submit(request)))
         for claimed, request, future in claims:
             if isinstance(await surely(self.bus, request, future), Appended | AlreadyThere):
                 self._start(claimed, group)
+            else:
+                refused += 1
+                self.capacity.refund(claimed)
         for share in inline:
-            await self._settle(share)
+            refused += not isinstance(await self._delivery.settle(share), Appended | AlreadyThere)
+        self._offers.told(len(wanted), refused)
 
     async def _at_once(self, claimed: Claimed, lease: ProcessLease) -> Share:
         """Claim, perform and submit what takes no time; and what its result leads to, as far as that takes none either."""
+        delivery = self._delivery
         events, work = await self._whole(claimed, lease)
-        ahead = self._ahead(claimed, events, work)
+        ahead = delivery.ahead(claimed, events, work)
         if ahead is None:
-            return self._submit(claimed, events, work, None)
+            return delivery.submit(claimed, events, work, None)
         chained = []
         while len(ahead.events) < CHAIN and (following := self._following(ahead)) is not None:
-            if not self._extend(ahead, *await self._whole(following, lease)):
+            if not delivery.extend(ahead, *await self._whole(following, lease)):
                 break
             chained.append(following.work_id)
-        self._chained.update(chained)
-        return self._submit(claimed, events, work, ahead, chained=chained)
+        delivery.chained.update(chained)
+        return delivery.submit(claimed, events, work, ahead, chained=chained)
 
     async def _whole(self, claimed: Claimed, lease: ProcessLease) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
         """All of an effect that takes no time: its claim, its start and its end."""
-        started = self._event(claimed, claimed.intent.started(attempt=claimed.attempt, by=self.worker))
+        started = self._delivery.started(claimed)
         try:
             outcome = await claimed.hand.perform(claimed.intent, self._context(claimed))
         except Exception as problem:  # noqa: BLE001 - as in `_perform`
             outcome = raised(claimed, problem)
-        events, work = self._outcome(claimed, outcome)
+        events, work = self._delivery.outcome(claimed, outcome)
         return [started, *events], (_claim(claimed, lease), *work)
 
     def _following(self, ahead: Ahead[Any]) -> Claimed | None:
@@ -257,13 +270,14 @@ class HandRunner:
             self._load[id(hand)] -= 1
             self._ending.discard(work_id)
             self._cancelled.pop(work_id, None)
+            self.capacity.release(claimed, None)
             self._wake.set()
 
         task.add_done_callback(done)
 
     async def _work(self, claimed: Claimed) -> None:
         """Perform one claimed item and append what came of it."""
-        work_id = claimed.work_id
+        work_id, delivery = claimed.work_id, self._delivery
         with with_correlation(claimed.record.correlation_id):
             try:
                 outcome = await self._perform(claimed)
@@ -272,13 +286,15 @@ class HandRunner:
                 if reason is None or work_id in self._ending:
                     raise
                 self._ending.add(work_id)
-                event = self._event(claimed, claimed.intent.cancelled(reason))
-                await self._end(claimed, None, [event], (WorkEnd(work_id=work_id, fence=claimed.fence),))
+                event = delivery.event(claimed, claimed.intent.cancelled(reason))
+                await delivery.finish(claimed, None, [event], (WorkEnd(work_id=work_id, fence=claimed.fence),))
                 return
             # From here on a request to cancel comes too late: what came of it is on its way.
             self._ending.add(work_id)
-            events, work = self._outcome(claimed, outcome, lost=await self._lost(claimed, outcome))
-            await self._end(claimed, outcome, events, work)
+            # The slot is free when the work is done, not when that is in the log.
+            self.capacity.release(claimed, outcome)
+            events, work = delivery.outcome(claimed, outcome, lost=await delivery.lost(claimed, outcome))
+            await delivery.finish(claimed, outcome, events, work)
 
     async def _perform(self, claimed: Claimed) -> Event | Failure:
         return await perform(claimed, self._context(claimed))
@@ -290,108 +306,6 @@ class HandRunner:
             worker=self.worker,
             bus=self.bus,
             touch=lambda: self._touch(claimed),
-        )
-
-    async def _lost(self, claimed: Claimed, outcome: Event | Failure) -> int:
-        """How many attempts ended because their process died; only asked where it matters."""
-        last = claimed.attempt >= claimed.policy.max_attempts
-        if isinstance(outcome, Failure) and outcome.retryable and last:
-            return await lost_attempts(self.bus, claimed.record)
-        return 0
-
-    def _outcome(
-        self, claimed: Claimed, outcome: Event | Failure, *, lost: int = 0
-    ) -> tuple[list[NewEvent], tuple[WorkChange, ...]]:
-        """The events and queue changes of an outcome: a result, another attempt, or the end."""
-        work_id, fence = claimed.work_id, claimed.fence
-        end: tuple[WorkChange, ...] = (WorkEnd(work_id=work_id, fence=fence),)
-        self._tally.note(outcome, self.bus.now())
-        if not isinstance(outcome, Failure):
-            return [self._event(claimed, outcome)], end
-        if outcome.retryable and claimed.attempt - lost < claimed.policy.max_attempts:
-            wait = backoff(claimed, outcome, self.bus.ids.jitter())
-            event = claimed.intent.attempt_failed(outcome, attempt=claimed.attempt, retry_in=round(wait, 3))
-            retry = WorkRetry(work_id=work_id, fence=fence, delay=round(wait * 1_000_000))
-            return [self._event(claimed, event)], (retry,)
-        return [self._event(claimed, claimed.intent.failed(outcome, attempts=claimed.attempt))], end
-
-    async def _end(
-        self,
-        claimed: Claimed,
-        outcome: Event | Failure | None,
-        events: list[NewEvent],
-        work: tuple[WorkChange, ...],
-    ) -> None:
-        """Append an outcome; what is refused because the item is no longer ours is kept as superseded."""
-        ahead = self._ahead(claimed, events, work)
-        verdict = await self._settle(self._submit(claimed, events, work, ahead))
-        if isinstance(verdict, Appended | AlreadyThere):
-            return
-        _log.warning("hand.superseded", work_id=claimed.work_id, verdict=type(verdict).__name__)
-        if isinstance(outcome, Event):
-            late = self._event(claimed, claimed.intent.superseded(outcome, attempt=claimed.attempt))
-            await surely(self.bus, AppendRequest(epoch=self.bus.writer.epoch, events=(late,)))
-
-    def _ahead(self, claimed: Claimed, events: Sequence[NewEvent], work: Sequence[WorkChange]) -> Ahead[Any] | None:
-        """The events with the decisions they lead to, where the brain that asked is at rest here."""
-        asker = (claimed.record.decided_by or "").partition("@")[0]
-        host = self._hosts.get(asker)
-        ahead = None if host is None else host.ahead(claimed.record.correlation_id)
-        if host is None or ahead is None:
-            return None
-        if self._extend(ahead, events, work):
-            return ahead
-        host.settle_ahead(claimed.record.correlation_id, ahead)
-        return None
-
-    def _extend(self, ahead: Ahead[Any], events: Sequence[NewEvent], work: Sequence[WorkChange]) -> bool:
-        """Decide on these events too; False: they go alone, and the brain fails on them where that parks their key."""
-        try:
-            ahead.add(events, work)
-        except Exception as problem:  # noqa: BLE001 - a brain's mistake, whatever it is
-            _log.warning("brain.not_ahead", correlation_id=events[0].correlation_id, error=str(problem))
-            return False
-        return True
-
-    def _submit(
-        self,
-        claimed: Claimed,
-        events: Sequence[NewEvent],
-        work: tuple[WorkChange, ...],
-        ahead: Ahead[Any] | None,
-        *,
-        chained: Sequence[str] = (),
-    ) -> Share:
-        """Submit the events, with what they lead to or alone."""
-        alone = AppendRequest(epoch=self.bus.writer.epoch, events=tuple(events), work=work)
-        together = None if ahead is None else ahead.request(alone.epoch)
-        return Share(claimed.record, alone, together, ahead, chained, self.bus.writer.submit(together or alone))
-
-    async def _settle(self, share: Share) -> Verdict:
-        """The verdict of the events; if they could not share an append with a decision, they go alone."""
-        if share.together is None or share.ahead is None:
-            return await surely(self.bus, share.alone, share.future)
-        try:
-            verdict = await surely(self.bus, share.together, share.future)
-        finally:
-            self._chained.difference_update(share.chained)
-            asker = (share.record.decided_by or "").partition("@")[0]
-            self._hosts[asker].settle_ahead(share.record.correlation_id, share.ahead)
-        if isinstance(verdict, Appended | AlreadyThere):
-            return verdict
-        return await surely(self.bus, share.alone)
-
-    def _event(self, claimed: Claimed, event: Event) -> NewEvent:
-        """A lifecycle event: into the intent's stream, caused by the intent."""
-        now = self.bus.now()
-        return encode_event(
-            event,
-            stream=claimed.record.stream,
-            correlation_id=claimed.record.correlation_id,
-            causation_id=claimed.record.event_id,
-            source=self.worker,
-            event_id=self.bus.ids.event_id(now),
-            occurred_at=now,
         )
 
     def _touch(self, claimed: Claimed) -> None:
@@ -411,18 +325,6 @@ class HandRunner:
             if task is not None and work_id not in self._cancelled and work_id not in self._ending:
                 self._cancelled[work_id] = "cancelled on request"
                 task.cancel()
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Events on their way: alone, or together with what they lead to; ``chained`` are the intents that end with them."""
-
-    record: Record
-    alone: AppendRequest
-    together: AppendRequest | None
-    ahead: Ahead[Any] | None
-    chained: Sequence[str]
-    future: asyncio.Future[Verdict]
 
 
 def _claim(claimed: Claimed, lease: ProcessLease) -> WorkClaim:

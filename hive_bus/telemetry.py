@@ -151,6 +151,21 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("lease_id", ""), ("owner", "name")),
     ),
     Signal(
+        "limit.pause",
+        "a provider refused an effect for the moment; nobody begins one of this key until it is over",
+        (("key", ""), ("seconds", "s")),
+    ),
+    Signal(
+        "limit.unheard",
+        "the store was busy or full when it was asked for a limit or told of it; what is held too much comes back later",
+        (("error", ""),),
+    ),
+    Signal(
+        "limit.waits",
+        "effects wait for a slot or a rate of this key from now on; it is asked for again after the time",
+        (("key", ""), ("effects", "number"), ("seconds", "s")),
+    ),
+    Signal(
         "model.stream_event_unknown",
         "a provider streamed kinds of events that this version does not know; they were left out of the reply",
         (("kinds", "names"), ("model", "name")),
