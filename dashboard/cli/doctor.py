@@ -8,17 +8,16 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from dashboard.cli.command import command
 from dashboard.cli.exits import FAILED
+from dashboard.cli.health import Check, Level
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import columns, plural, size
 from hive_errors import HiveError
 
-Level = Literal["ok", "note", "problem"]
 _SIGNS: dict[Level, tuple[str, str]] = {"ok": ("✓", "green"), "note": ("-", "yellow"), "problem": ("✗", "bold red")}
 _LEAST_DISK = 500 * 1024 * 1024
 _PACKAGES = ("hive_errors", "hive_core_db", "hive_bus", "agents", "dashboard")
@@ -27,23 +26,16 @@ _OPTIONAL = {"anthropic": "claude", "opentelemetry-sdk": "otel", "asyncpg": "pos
 _RESET_MENDED = (3, 51, 3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that was looked at; ``remedy`` says what to do where it is not well."""
-
-    name: str
-    level: Level
-    found: str
-    remedy: str = ""
-
-
-@command("doctor", examples=("doctor", "doctor --db /srv/hive.db --json"))
+@command(
+    "doctor",
+    examples=("doctor", "doctor --db /srv/hive.db --json", "doctor --db postgresql://hive@db.example.org/hive"),
+)
 def doctor(shell: Shell) -> int | None:
     """Look whether this machine has what the hive needs.
 
-    Versions, git, SQLite, the database, free disk, a model's key, and a foreign package in the way.
+    Versions, git, SQLite or the PostgreSQL server, the database, free disk, a model's key, and a foreign package in the way.
     """
-    checks = [*_python(), *_foreign(), *_programs(), *_sqlite(), *_database(shell), *_disk(shell), *_model()]
+    checks = [*_python(), *_foreign(), *_programs(), *_sqlite(), *_database(shell), *_model()]
     problems = sum(check.level == "problem" for check in checks)
     if shell.json:
         shell.emit_all(asdict(check) for check in checks)
@@ -132,44 +124,64 @@ def _sqlite() -> Iterator[Check]:
 
 
 def _database(shell: Shell) -> Iterator[Check]:
+    from hive_core_db.url import SqliteUrl, parse
+
+    try:
+        address = parse(shell.url(make=True))
+    except HiveError as error:
+        yield _unwell(error)
+        return
+    if isinstance(address, SqliteUrl):
+        if not address.path.exists():
+            found = f"{shell.place}: not there yet"
+            yield Check(name="database", level="note", found=found, remedy=shell.command("demo"))
+        else:
+            yield _contents(shell)
+        yield _disk(address.path.parent)
+        return
+    from dashboard.cli.doctor_server import server_checks
+    from hive_core_db.admin.server import examine
+
+    try:
+        server = examine(address.url)
+    except HiveError as error:
+        yield _unwell(error)
+        return
+    yield from server_checks(server)
+    if server.has_log:
+        yield _contents(shell)
+    else:
+        found = f"{shell.place}: no log there yet; the first process makes one"
+        yield Check(name="database", level="note", found=found, remedy=shell.command("db", "upgrade"))
+
+
+def _contents(shell: Shell) -> Check:
     from hive_core_db import check, stats
 
     try:
-        url = shell.url(make=True)
-        path = Path(url.removeprefix("sqlite:///"))
-        if not path.exists():
-            yield Check(name="database", level="note", found=f"{url}: not there yet", remedy=shell.command("demo"))
-            return
-        findings = check(url).findings
-        facts = stats(url)
+        findings = check(shell.url()).findings
+        facts = stats(shell.url())
     except HiveError as error:
-        yield Check(name="database", level="problem", found=error.message, remedy=error.advice)
-        return
+        return _unwell(error)
     if findings:
-        yield Check(
-            name="database", level="problem", found=f"{url}: {findings[0]}", remedy=shell.command("db", "check")
-        )
-    else:
-        yield Check(name="database", level="ok", found=f"{url}: schema {facts.revision}, {plural(facts.head, 'event')}")
+        remedy = shell.command("db", "check")
+        return Check(name="database", level="problem", found=f"{shell.place}: {findings[0]}", remedy=remedy)
+    events = plural(facts.rows["events"], "event")
+    return Check(name="database", level="ok", found=f"{shell.place}: schema {facts.revision}, {events}")
 
 
-def _disk(shell: Shell) -> Iterator[Check]:
-    try:
-        place = Path(shell.url(make=True).removeprefix("sqlite:///")).parent
-    except HiveError:
-        place = Path.cwd()
+def _unwell(error: HiveError) -> Check:
+    return Check(name="database", level="problem", found=error.message, remedy=error.advice)
+
+
+def _disk(place: Path) -> Check:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < _LEAST_DISK:
-        yield Check(
-            name="disk",
-            level="problem",
-            found=f"{size(free)} free at {place}",
-            remedy="make room: a full disk stops every append",
-        )
-    else:
-        yield Check(name="disk", level="ok", found=f"{size(free)} free")
+        found = f"{size(free)} free at {place}"
+        return Check(name="disk", level="problem", found=found, remedy="make room: a full disk stops every append")
+    return Check(name="disk", level="ok", found=f"{size(free)} free")
 
 
 def _model() -> Iterator[Check]:
