@@ -104,7 +104,6 @@ class PostgresEventLog:
         self._listener = listener
         self._notifier = notifier
         self._seen = -1
-        self._own = 0
         self._next_poll = 0.0
         self._interval = QUICKEST_POLL
 
@@ -130,7 +129,6 @@ class PostgresEventLog:
         # Positions rise within a batch: the last accepted request with events has the head.
         for verdict in reversed(verdicts):
             if type(verdict) is Appended and verdict.events:
-                self._own = max(self._own, verdict.last)
                 self._notifier.announce(verdict.last)
                 break
         return verdicts
@@ -143,7 +141,7 @@ class PostgresEventLog:
     async def poll(self) -> int | None:
         """Return the head if it is news; asks the server once a second while wake-ups come, else every 10 ms to 1 s."""
         self._database.guard()
-        known = max(self._own, self._listener.head)
+        known = self._listener.head
         if self._seen < known:
             self._seen = known
             self._interval = QUICKEST_POLL
@@ -166,7 +164,7 @@ class PostgresEventLog:
         return self._seen if is_news else None
 
     def watch(self, callback: Callable[[int], None]) -> None:
-        """Call ``callback`` on the loop with each head that another process, or this one, announces."""
+        """Call ``callback`` on the loop with each head that another process announces."""
         self._listener.watch(callback)
 
     async def read(

@@ -24,16 +24,16 @@ SELECT n.queue, found.number, found.oldest FROM names AS n, LATERAL (
 ) AS found WHERE n.queue IS NOT NULL"""
 CLAIMED = "SELECT queue, count(*), min(claimed_at) FROM work WHERE lease_id IS NOT NULL GROUP BY queue"
 AT_REST = """
-SELECT queue, state, count(*) FROM (SELECT queue, state FROM work LIMIT {limit}) AS some
+SELECT queue, state, count(*) FROM (SELECT queue, state FROM work LIMIT {limit}) AS part
 WHERE state IN ('delayed', 'waiting') GROUP BY queue, state"""
 OF_RUNS = """
 SELECT correlation_id, state, count(*), min(inserted_at) FROM (
-    SELECT correlation_id, state, inserted_at FROM work LIMIT {limit}) AS some GROUP BY correlation_id, state"""
+    SELECT correlation_id, state, inserted_at FROM work LIMIT {limit}) AS part GROUP BY correlation_id, state"""
 # The index alone: no event is looked at.
 COUNTS = """
 SELECT t.name, (SELECT count(*) FROM (
     SELECT FROM events AS e WHERE (e.topic, e.position) > (t.name, $2::bigint) AND (e.topic, e.position) <= (t.name, 9223372036854775807)
-    ORDER BY e.topic, e.position LIMIT {limit}) AS some)
+    ORDER BY e.topic, e.position LIMIT {limit}) AS part)
 FROM unnest($1::text[]) AS t (name)"""
 
 

@@ -38,6 +38,7 @@ class Notifier:
         self._sent = 0
         self._news = asyncio.Event()
         self._connection: Connection | None = None
+        self.pid = 0
 
     def announce(self, head: int) -> None:
         """Let the others know, soon, that the log has grown to ``head``."""
@@ -66,6 +67,7 @@ class Notifier:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._database.connect()
+                self.pid = self._connection.get_server_pid()
             await self._connection.execute(SEND.format(channel=self._channel, head=head))
         except _troubles():
             # The others find it by polling, or by the next wake-up that gets through.
@@ -78,15 +80,16 @@ class Notifier:
 class Listener:
     """Hears the other processes' wake-ups; comes back by itself after a loss."""
 
-    def __init__(self, database: Database, channel: str) -> None:
+    def __init__(self, database: Database, channel: str, *, own: Notifier) -> None:
         self._database = database
         self._channel = channel
+        self._own = own
         self._callbacks: list[Callable[[int], None]] = []
         self.is_alive = False
         self.head = 0
 
     def watch(self, callback: Callable[[int], None]) -> None:
-        """Call ``callback`` on the loop with each head that is heard."""
+        """Call ``callback`` on the loop with each head that another process announces."""
         self._callbacks.append(callback)
 
     async def run(self) -> None:
@@ -113,9 +116,9 @@ class Listener:
             self.is_alive = False
             connection.terminate()
 
-    def _hear(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
-        # Anybody may notify on any channel: what is no number is none of ours.
-        if not (payload.isascii() and payload.isdigit() and len(payload) < 19):
+    def _hear(self, _connection: Any, pid: int, _channel: str, payload: str) -> None:
+        # What this process appended it knows. Anybody may notify on any channel: what is no number is none of ours.
+        if pid == self._own.pid or not (payload.isascii() and payload.isdigit() and len(payload) < 19):
             return
         self.head = head = int(payload)
         for callback in tuple(self._callbacks):

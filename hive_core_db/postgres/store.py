@@ -29,7 +29,8 @@ class PostgresStore:
     def __init__(self, database: Database, channel: str) -> None:
         self.url = str(database.url)
         self.now = database.now
-        listener, notifier = Listener(database, channel), Notifier(database, channel)
+        notifier = Notifier(database, channel)
+        listener = Listener(database, channel, own=notifier)
         self.log = PostgresEventLog(database, listener, notifier)
         self.work = PostgresWorkQueue(database)
         self.checkpoints = PostgresCheckpoints(database)

@@ -176,10 +176,30 @@ async def test_poll_tells_only_of_news(open_again: Open) -> None:
     assert await one.log.poll() == 0
     assert await one.log.poll() is None
     await appended(two, event())
-    assert await one.log.poll() == 1
+    assert await news(one) == 1
     assert await one.log.poll() is None
     await appended(one, event())
-    assert await two.log.poll() == 2
+    assert await news(two) == 2
+
+
+async def news(store: Store) -> int:
+    """Poll until there is news: at once on SQLite, as soon as the wake-up arrives on PostgreSQL."""
+    while (head := await store.log.poll()) is None:
+        await asyncio.sleep(0)
+    return head
+
+
+async def test_wake_ups_name_the_head(open_again: Open) -> None:
+    """Who watches is told how far the log is, where the database wakes anybody; a poll finds it in any case."""
+    one, two = await open_again(), await open_again()
+    heard: list[int] = []
+    one.log.watch(heard.append)
+    assert await one.log.poll() == 0
+    for position in (1, 2, 3):
+        await appended(two, event())
+        assert await news(one) == position
+    assert heard == sorted(heard)
+    assert all(1 <= head <= 3 for head in heard)
 
 
 async def test_a_large_payload_comes_back_whole(store: Store) -> None:
