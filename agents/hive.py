@@ -27,6 +27,7 @@ from agents.workflow import Workflow
 from agents.workflow_file import load_workflow
 from agents.workspace import Workspace
 from hive_bus import Brain, Bus, Draft, Event, Hand, Record, open_bus
+from hive_bus.crew import DRAIN_SECONDS
 from hive_bus.envelope import encode_event
 from hive_bus.events import (
     AgentRegistered,
@@ -40,6 +41,7 @@ from hive_bus.events import (
     WorkflowRequested,
     WorkflowResumeRequested,
 )
+from hive_bus.registry import HEALTH_SECONDS
 from hive_bus.tasks import together
 from hive_core_db.records import AppendRequest, Conflict, NotQuiet, WorkEnd, WorkItem
 from hive_errors import ModelNotChosen, NotFound, NothingToRetry, NothingWaits, RunEnded, RunExists, RunIdInvalid
@@ -61,6 +63,7 @@ class Hive:
         model: The model of planner, reviewer and drones where a step names none.
         tools: What drones and ``tool`` steps may use; the built-in ones by default.
         brains, hands: A program's own, hosted beside the hive's.
+        health_seconds: How often the process looks whether it is well.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Hive:
         hands: Sequence[Hand] = (),
         bus: Bus | None = None,
         serve: bool = True,
+        health_seconds: float = HEALTH_SECONDS,
     ) -> None:
         self.workspace = Path(workspace)
         self.model = model
@@ -83,6 +87,8 @@ class Hive:
         self._url, self._bus = url, bus
         self._policy, self._open, self._brains, self._hands = policy, open_model, brains, hands
         self._serve = serve
+        self._health_seconds = health_seconds
+        self._host: Colony | None = None
         self._places = Places()
         self._colony: asyncio.Task[None] | None = None
         self._open_parts = AsyncExitStack()
@@ -100,13 +106,14 @@ class Hive:
                 self._bus = await open_bus(self._url, source="hive")
                 stack.push_async_callback(self._close_bus)
             if self._serve:
-                colony = Colony(
+                colony = self._host = Colony(
                     self._bus,
                     tools=self.tools,
                     policy=self._policy,
                     open=self._open,
                     extra_brains=self._brains,
                     extra_hands=self._hands,
+                    health_seconds=self._health_seconds,
                 )
                 tasks = await stack.enter_async_context(together())
                 self._colony = tasks.create_task(colony.run(), name="colony")
@@ -116,7 +123,7 @@ class Hive:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        colony, self._colony = self._colony, None
+        colony, self._colony, self._host = self._colony, None, None
         if colony is not None:
             colony.cancel()
         await self._open_parts.__aexit__(kind, error, traceback)
@@ -127,9 +134,17 @@ class Hive:
             await bus.close()
 
     async def serve(self) -> None:
-        """Wait while the colony serves; returns only when it failed, by raising its error."""
+        """Wait while the colony serves; returns when it was drained. Raises what it fails with."""
         if self._colony is not None:
             await asyncio.shield(self._colony)
+
+    async def drain(self, *, within: float = DRAIN_SECONDS) -> bool:
+        """Start nothing new here, hand over what others can have at once, and finish what runs.
+
+        Returns whether all of it was done ``within`` so many seconds; what is left goes back to the
+        queue when the hive is closed.
+        """
+        return True if self._host is None else await self._host.drain(within=within)
 
     # Runs.
 

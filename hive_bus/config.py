@@ -6,6 +6,7 @@ The one table of keys is ``Settings``; docs/settings.md is printed from it.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -13,13 +14,38 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hive_bus.limit import Limit
 from hive_errors import SettingInvalid
 
 PREFIX: Final = "HIVE_"
 FILE: Final = "hive.yaml"
 DEFAULT_DATABASE: Final = ".hive/hive.db"
+
+_LIMITS: Final = """
+## Limits
+
+```yaml
+limits:
+  model:anthropic: {concurrency: 8, requests_per_minute: 50, tokens_per_minute: 40000}
+  task:run: {concurrency: 4}
+  tool:github: {requests_per_minute: 30}
+```
+
+A limit holds for all processes that share the database, if they all have it in their settings. An effect counts for every key
+that it has, and begins when all of them allow it:
+
+| key | whose |
+|---|---|
+| `task:run`, `task:tool`, `task:<capability>`, `model`, `tool`, or the label of an intent of yours | all of that queue |
+| `model:<provider>`, `model:<provider>:<name>` | calls of a provider's models, or of one model |
+| `tool:<name>`, `tool:<first part of the name>` | calls of a tool, or of all tools with names such as `github.search` or `mcp__github__search` |
+
+Rates are buckets that hold ten seconds' worth. Tokens are estimated before a call and corrected by what it really used. When a
+provider refuses a call for the moment (`Retry-After`), the most particular of its keys that is named here rests for everybody, also
+one without numbers (`model:anthropic: {}`). What waits for a limit uses nothing, and does not keep others from overtaking it.
+"""
 
 
 class Settings(BaseModel):
@@ -46,6 +72,38 @@ class Settings(BaseModel):
         description="Log lines as JSON objects instead of text.",
         json_schema_extra={"unit": "true or false", "why": "when a program reads the log"},
     )
+    limits: dict[str, Limit] = Field(
+        default_factory=dict,
+        description="How much may run at a time and per minute, by key, for all processes together. See below.",
+        json_schema_extra={
+            "unit": "keys and their limits (in the environment: JSON)",
+            "default": "none",
+            "why": "to stay within what a provider or a machine allows",
+        },
+    )
+    health_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="How often a process looks at its own parts: database, loop, groups, hands, and agents' own checks.",
+        json_schema_extra={"unit": "seconds", "why": "shorter to hear of trouble sooner; each look is a few questions"},
+    )
+    drain_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="How long a process that was told to stop (SIGTERM) may finish what it has; the rest is given back.",
+        json_schema_extra={"unit": "seconds", "why": "below what your supervisor waits before it kills"},
+    )
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _limits_of_text(cls, value: object) -> object:
+        """The environment holds text."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as problem:
+            raise ValueError(f"it is no JSON: {problem}") from problem
 
 
 def load_settings(
@@ -78,9 +136,9 @@ def load_settings(
         return Settings(**values)
     except ValidationError as problem:
         first = problem.errors()[0]
-        key = str(first["loc"][0])
+        key, path = str(first["loc"][0]), ".".join(str(part) for part in first["loc"])
         raise SettingInvalid(
-            key=key, value=ascii(first["input"])[:80], origin=origins.get(key, "the default"), reason=first["msg"]
+            key=path, value=ascii(first["input"])[:80], origin=origins.get(key, "the default"), reason=first["msg"]
         ) from problem
 
 
@@ -115,6 +173,8 @@ def settings_page() -> str:
         shown = facts.get("default", f"`{str(field.default).lower() if field.annotation is bool else field.default}`")
         variable = f"{PREFIX}{key.upper()}"
         lines.append(f"| `{key}` | `{variable}` | {facts['unit']} | {shown} | {field.description} | {facts['why']} |")
+    lines += ["", _LIMITS.strip(), "", "| under a key | what it limits |", "|---|---|"]
+    lines += [f"| `{name}` | {field.description} |" for name, field in Limit.model_fields.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -41,7 +41,7 @@ _log = get_logger(__name__)
 class Registry:
     """The agents of one process, present while the block runs: ``async with Registry(bus, [Enrolment(...)])``.
 
-    ``health_seconds`` is how often the process looks whether it is well.
+    ``health_seconds`` is how often the process looks whether it is well; who else came and went it sees every second.
 
     Guarantees:
         Each time that an agent comes, the log has one ``agent.online``, and one ``agent.offline`` that this process
@@ -52,6 +52,7 @@ class Registry:
     def __init__(self, bus: Bus, agents: Sequence[Enrolment], *, health_seconds: float = HEALTH_SECONDS) -> None:
         self.health = Health(bus, agents, every=health_seconds)
         self.draining = False
+        self._every = min(LOOK_SECONDS, health_seconds)
         self._bus = bus
         self._agents = list(agents)
         self._busy = {agent.name: Busyness() for agent in agents}
@@ -72,7 +73,8 @@ class Registry:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
-        reason = "drained" if self.draining else "stopped"
+        # Cancelled while it drained: something was left.
+        reason = "drained" if self.draining and kind is None else "stopped"
         await self._leave(str(error) or type(error).__name__ if isinstance(error, Exception) else reason)
 
     async def drain(self, *, within: float) -> None:
@@ -134,8 +136,8 @@ class Registry:
         loop = asyncio.get_running_loop()
         while True:
             asleep = loop.time()
-            await asyncio.sleep(LOOK_SECONDS)
-            self.health.woke(late=loop.time() - asleep - LOOK_SECONDS)
+            await asyncio.sleep(self._every)
+            self.health.woke(late=loop.time() - asleep - self._every)
             try:
                 await self._look()
             except BusClosed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dashboard.cli.command import command
-from dashboard.cli.exits import COMPLETED, FAILED, INTERRUPTED
+from dashboard.cli.running import until_stopped
 from dashboard.cli.shell import Shell
-from dashboard.cli.signals import Interrupted, interruptible
 from dashboard.cli.text import columns, duration, plural
 
 if TYPE_CHECKING:
+    from hive_bus.crew import Crew
     from hive_core_db.records import Lease, Partition, WorkItem
 
 
@@ -127,6 +126,7 @@ async def agent(
     tune_process()
     found = load(target)
     url = shell.url(make=True)
+    crews: list[Crew] = []
 
     async def serve() -> None:
         async with open_bus(url, source=f"agent/{found.name}") as bus:
@@ -142,11 +142,11 @@ async def agent(
                 )
             else:
                 shell.say(f"agent {found.name}: {', '.join(parts)} on {shell.place}; Ctrl-C stops it")
-            await found.run(bus)
+            crew = found.crew(bus, health_seconds=shell.settings.health_seconds)
+            crews.append(crew)
+            await crew.run()
 
-    try:
-        await interruptible(serve())
-    except Interrupted as stopped:
-        shell.say("stopped")
-        return INTERRUPTED if stopped.signum == signal.SIGINT else COMPLETED
-    return FAILED
+    async def drain(*, within: float) -> bool:
+        return all([await crew.drain(within=within) for crew in crews])
+
+    return await until_stopped(shell, serve(), drain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -100,7 +100,13 @@ async def run(
     if not what.strip():
         raise UsageWrong(name="GOAL", value=repr(what), reason="it is empty", remedy="hive run 'Make the tests pass'")
     url = shell.url(make=True)
-    hive = Hive(url, workspace=workspace, model=model_name(model, script), serve=not detach)
+    hive = Hive(
+        url,
+        workspace=workspace,
+        model=model_name(model, script),
+        serve=not detach,
+        health_seconds=shell.settings.health_seconds,
+    )
     if detach:
         async with hive:
             started = await hive.start(what, **options)
@@ -155,8 +161,11 @@ async def host(
                 watches.append(Watch(shell, hive, started, progress, approve=approve))
                 return await watches[0].follow()
 
+    async def drain() -> bool:
+        return await hive.drain(within=shell.settings.drain_seconds)
+
     try:
-        return Outcome(await interruptible(work()), interrupted=False)
+        return Outcome(await interruptible(work(), drain=drain), interrupted=False)
     except Interrupted:
         return Outcome(watches[0].view if watches else None, interrupted=True)
 
@@ -199,9 +208,10 @@ async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = Non
 
     tune_process()
     url = shell.url(make=True)
+    hive = Hive(url, workspace=workspace, model=model_name(model, script), health_seconds=shell.settings.health_seconds)
 
     async def serve() -> None:
-        async with Hive(url, workspace=workspace, model=model_name(model, script)) as hive:
+        async with hive:
             open_items = len({item.correlation_id for item in await hive.bus.store.work.items()})
             if shell.json:
                 shell.emit({"serving": shell.place, "runs_open": open_items})
@@ -212,12 +222,28 @@ async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = Non
                 )
             await hive.serve()
 
+    return await until_stopped(shell, serve(), hive.drain)
+
+
+async def until_stopped(shell: Shell, serving: Coroutine[Any, Any, None], drain: Callable[..., Awaitable[bool]]) -> int:
+    """Serve until a signal: SIGTERM finishes what runs, for as long as the settings allow; Ctrl-C stops."""
+    within = shell.settings.drain_seconds
+
+    async def finish() -> bool:
+        shell.say(f"finishing what runs, {within:g} s at most; a second signal stops at once")
+        return await drain(within=within)
+
     try:
-        await interruptible(serve())
+        await interruptible(serving, drain=finish)
     except Interrupted as stopped:
-        shell.say("stopped")
-        return INTERRUPTED if stopped.signum == signal.SIGINT else COMPLETED
-    return FAILED
+        if stopped.signum == signal.SIGINT:
+            shell.say("stopped")
+            return INTERRUPTED
+        if not stopped.drained:
+            shell.say("stopped; what ran is given back")
+            return COMPLETED
+    shell.say("stopped; nothing was left to do")
+    return COMPLETED
 
 
 def model_name(model: str | None, script: Path | None) -> str:

@@ -22,7 +22,7 @@ from dashboard.cli.text import Line, plain
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hive_bus import Bus
+    from hive_bus import Bus, Settings
     from hive_core_db.url import PostgresUrl, SqliteUrl
 
 PIPE_WIDTH = 100
@@ -50,6 +50,13 @@ class Shell:
     def err(self) -> Console:
         """Standard error, for progress and advice."""
         return _console(stderr=True)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, with what was given on the command line. Raises :class:`SettingInvalid`."""
+        from hive_bus.config import load_settings
+
+        return load_settings({"db": self.db})
 
     @property
     def live(self) -> bool:
