@@ -86,7 +86,7 @@ class Listener:
         self._own = own
         self._callbacks: list[Callable[[int], None]] = []
         self.is_alive = False
-        self.head = 0
+        self.head = -1
 
     def watch(self, callback: Callable[[int], None]) -> None:
         """Call ``callback`` on the loop with each head that another process announces."""
