@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.postgres import SERVER_VARIABLE, Servers
+from hive_core_db.engine import open_store
+from tests.support.postgres import SERVER_VARIABLE, Databases, Servers
 from tests.watchdog import LoopWatchdog
 
 if TYPE_CHECKING:
@@ -154,18 +156,53 @@ def new_database(postgres_servers: Servers) -> Iterator[NewDatabase]:
         postgres_servers.drop(url)
 
 
+@pytest.fixture
+def new_log(postgres_servers: Servers) -> Iterator[NewDatabase]:
+    """As many new logs on PostgreSQL as a test asks for: as `new_database`, with tables that took 70 ms to make once."""
+
+    from hive_core_db.postgres.identity import IDENTITY
+
+    # A copy of a log is another database, where a new epoch would begin: this makes it a log of its own that was always there.
+    renewed = (
+        f"UPDATE log_meta SET log_id = md5(random()::text), database_id = ({IDENTITY}); "
+        "UPDATE epochs SET epoch_id = md5(random()::text);"
+    )
+
+    def prepare(url: str) -> None:
+        asyncio.run(_open_once(url))
+
+    def copies(version: int) -> Databases:
+        return postgres_servers.copies("log", prepare, renewed=renewed, version=version)
+
+    copies(18)
+    made: list[str] = []
+
+    def new(version: int = 18) -> str:
+        made.append(copies(version).new())
+        return made[-1]
+
+    yield new
+    for url in made:
+        postgres_servers.drop(url)
+
+
+async def _open_once(url: str) -> None:
+    store = await open_store(url)
+    await store.close()
+
+
 @dataclass(frozen=True, slots=True)
 class HiveUrls:
-    """Makes addresses of hives that do not exist yet: SQLite files in ``directory``, or what ``new_database`` gives."""
+    """Makes addresses of new hives: SQLite files in ``directory`` that are not there yet, or what ``made`` gives."""
 
     directory: Path
-    new_database: Callable[[], str] | None = None
+    made: Callable[[], str] | None = None
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     def __call__(self) -> str:
         """Return a new address."""
-        if self.new_database is not None:
-            return self.new_database()
+        if self.made is not None:
+            return self.made()
         return f"sqlite:///{self.directory / f'hive-{next(self._numbers)}.db'}"
 
 
@@ -180,7 +217,7 @@ def hive_urls(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> 
     """As many new hives as a test asks for."""
     if database == "sqlite":
         return HiveUrls(tmp_path)
-    return HiveUrls(tmp_path, request.getfixturevalue("new_database"))
+    return HiveUrls(tmp_path, request.getfixturevalue("new_log"))
 
 
 @pytest.fixture
@@ -192,8 +229,7 @@ def hive_url(hive_urls: HiveUrls) -> str:
 @pytest.fixture
 def console_database(database: str, request: pytest.FixtureRequest) -> str:
     """What `hive` is told of its database: nothing, then it makes a file below its directory, or a new PostgreSQL database."""
-    url: str = "" if database == "sqlite" else request.getfixturevalue("hive_url")
-    return url
+    return "" if database == "sqlite" else request.getfixturevalue("new_database")()
 
 
 @pytest.fixture

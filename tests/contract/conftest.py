@@ -13,7 +13,6 @@ from hive_core_db.engine import open_store
 from hive_core_db.store import Store
 from tests.conftest import NewDatabase
 from tests.contract.making import Clock
-from tests.support.postgres import Servers
 
 
 class Open(Protocol):
@@ -57,10 +56,8 @@ def store_url(backend: Backend, tmp_path: Path, request: pytest.FixtureRequest) 
     """The address of a new database of this backend."""
     if backend.postgres is None:
         return f"sqlite:///{tmp_path}/hive.db"
-    servers: Servers = request.getfixturevalue("postgres_servers")
-    servers.databases(backend.postgres)  # started outside of the test's event loop
-    new_database: NewDatabase = request.getfixturevalue("new_database")
-    return new_database(backend.postgres)
+    new_log: NewDatabase = request.getfixturevalue("new_log")
+    return new_log(backend.postgres)
 
 
 @pytest.fixture
