@@ -8,7 +8,7 @@ every process has; agents bring checks of their own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -31,6 +31,8 @@ ANSWER_SECONDS: Final = 5.0
 CLEAN_CHECKS: Final = 2
 """So many checks in a row must find nothing before an alert is over."""
 DUE: Final = 50
+STILL_SECONDS: Final = 5.0
+"""What stands still is compared with where it stood so long ago at least: checkpoints are stored now and then only."""
 
 
 class Health:
@@ -45,7 +47,9 @@ class Health:
         self._next = 0.0
         self._late = 0.0
         self._head = self._head_before = 0
-        self._tail = self._tail_before = 0
+        self._tail = 0
+        self._still: dict[str, str | None] = {}
+        self._compared_at = -STILL_SECONDS
         self._checkpoints: dict[tuple[str, int], int] = {}
         self._due: set[str] = set()
         self._ending: frozenset[str] = frozenset()
@@ -73,13 +77,10 @@ class Health:
         found = {
             "loop": self._loop(),
             "appends": "10,000 appends wait for the database" if self._bus.writer.full else None,
-            "hands": self._hands(),
         }
         try:
             found["database"] = await self._database()
-            found["tail"] = self._behind()
-            found["groups"] = await self._groups(lease)
-            found["clock"] = await self._clock()
+            found |= await self._standing_still(lease)
         except StoreError as problem:
             found["database"] = str(problem)
         for agent in self._agents:
@@ -95,14 +96,27 @@ class Health:
         asked = perf_counter()
         head = await self._bus.store.log.head()
         took = perf_counter() - asked
-        self._head, self._head_before = head, self._head
-        self._tail, self._tail_before = self._bus.tail.head, self._tail
+        self._head = head
         return f"the database took {took:.1f} s to say how long the log is" if took > SLOW_DATABASE else None
 
+    async def _standing_still(self, lease: ProcessLease) -> dict[str, str | None]:
+        """What does not move, and should."""
+        now = asyncio.get_running_loop().time()
+        if now - self._compared_at >= STILL_SECONDS:
+            self._compared_at = now
+            self._still = {
+                "tail": self._behind(),
+                "groups": await self._groups(lease),
+                "clock": await self._clock(),
+                "hands": self._hands(),
+            }
+            self._head_before = self._head
+        return self._still
+
     def _behind(self) -> str | None:
-        if not self._tail_before == self._tail < self._head_before:
-            return None
-        return f"this process has seen nothing above position {self._tail}, of {self._head}"
+        before, self._tail = self._tail, self._bus.tail.head
+        stuck = before == self._tail < self._head_before
+        return f"this process has seen nothing above position {self._tail}, of {self._head}" if stuck else None
 
     async def _groups(self, lease: ProcessLease) -> str | None:
         """Partitions of ours that stand where they stood, although there was something to do."""
@@ -121,17 +135,17 @@ class Health:
         ]
         self._checkpoints = held
         names = ", ".join(sorted(set(stuck)))
-        return f"nothing was handled for {self._every:.0f} s although there is something: {names}" if stuck else None
+        return f"nothing is handled although there is something: {names}" if stuck else None
 
     async def _clock(self) -> str | None:
         due = {item.work_id for item in await self._bus.store.work.due(limit=DUE)}
         late, self._due = due & self._due, due
-        return f"{len(late)} items fell due {self._every:.0f} s ago and nobody acts on them" if late else None
+        return f"{_effects(late)} fell due a while ago, and nobody acts" if late else None
 
     def _hands(self) -> str | None:
         ending = frozenset(item for agent in self._agents if agent.load is not None for item in agent.load().ending)
         stuck, self._ending = ending & self._ending, ending
-        return f"{len(stuck)} effects were told to end {self._every:.0f} s ago and still run" if stuck else None
+        return f"{_effects(stuck)} told to end a while ago, and not ended" if stuck else None
 
     async def _conclude(self, found: dict[str, str], lease: ProcessLease) -> None:
         """Say what is new, and what has been well for two checks."""
@@ -164,3 +178,7 @@ async def _asked(agent: Enrolment) -> str | None:
         return f"its check did not answer within {ANSWER_SECONDS:.0f} s"
     except Exception as problem:  # noqa: BLE001 - whatever is wrong with the check is wrong with the agent
         return f"its check raised {type(problem).__name__}: {problem}"
+
+
+def _effects(found: Collection[str]) -> str:
+    return "1 effect" if len(found) == 1 else f"{len(found)} effects"

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -156,11 +157,12 @@ async def test_who_died_is_said_once_by_those_who_see_it(bus: Bus, hive_url: str
         online = encode_event(body, stream=f"agent/{name}", correlation_id=name, source=name, event_id=event_id)
         await bus.submit(AppendRequest(epoch=bus.writer.epoch, events=(online,)))
     await bus.store.leases.close(closed.lease_id)
-    async with open_bus(hive_url, source="there") as other:
-        async with Registry(bus, [], health_seconds=OFTEN), Registry(other, [], health_seconds=OFTEN):
-            gone = await heard(bus, "agent.offline", 2)
-            async with Registry(other, [], health_seconds=OFTEN):
-                assert {row.lease_id for row in await bus.store.leases.ended(0)} >= {closed.lease_id, expired.lease_id}
+    async with (
+        open_bus(hive_url, source="there") as other,
+        Registry(bus, [], health_seconds=OFTEN),
+        Registry(other, [], health_seconds=OFTEN),
+    ):
+        gone = await heard(bus, "agent.offline", 2)
     assert {record.data["name"]: record.data["reason"] for record in gone} == {
         "lost": "its process is gone",
         "late": "its lease ran out",
@@ -197,6 +199,7 @@ def test_only_lasting_changes_make_an_agent_busy() -> None:
     assert turns[BUSY_AFTER - 1] is True
     turns = [busyness.turned(full=number % 7 == 0) for number in range(200)]
     assert set(turns) == {None}
+    busyness.turned(full=True)
     turns = [busyness.turned(full=False) for _ in range(100)]
     assert [number for number, turn in enumerate(turns) if turn is False] == [FREE_AFTER - 1]
 
@@ -266,11 +269,11 @@ async def test_a_check_that_fails_is_a_finding(
 @pytest.mark.may_block("that is what is looked for")
 async def test_a_blocked_loop_is_noticed(bus: Bus) -> None:
     """Somebody holds the loop for longer than a second: that is said."""
-    import time
-
     async with Registry(bus, [MAILER], health_seconds=OFTEN):
         await heard(bus, "agent.online")
-        time.sleep(1.2)  # noqa: ASYNC251 - this is the trouble itself
+        end = perf_counter() + 1.2
+        while perf_counter() < end:
+            sum(range(1000))
         (raised,) = await heard(bus, "system.alert_raised")
     assert raised.data["name"] == "loop"
     assert "stood still" in raised.data["message"]
@@ -344,4 +347,4 @@ async def test_a_drain_that_takes_too_long_gives_back(bus: Bus, hive_url: str) -
     async with serving(quick.crew(bus)):
         (record,) = await heard(bus, "task.returned")
     assert record.data["output"] == "attempt 2"
-    assert [r.data["reason"] for r in await said(bus, "agent.offline")][0] == "stopped"
+    assert [r.data["reason"] for r in await said(bus, "agent.offline")] == ["stopped", "stopped"]
