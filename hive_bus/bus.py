@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, assert_never
 
 from hive_bus import history
 from hive_bus.envelope import Collector, current_handler, encode_event, work_changes
+from hive_bus.epochs import announced, same_epoch
 from hive_bus.event import Draft, Event
 from hive_bus.guards import Guard, guard_of
 from hive_bus.ids import Ids
@@ -58,7 +59,7 @@ class Bus:
         self.store = store
         self.source = source
         self.ids = ids
-        self.writer = Writer(store.log, epoch=epoch)
+        self.writer = Writer(store.log, epoch=epoch, place=store.url)
         self.tail = Tail(store.log, self.writer, head=head)
         self.lease_seconds = TTL
         self.about: dict[str, Any] = process_info()
@@ -97,7 +98,8 @@ class Bus:
         ``apart=True`` appends now and gives up *exactly once*.
 
         Raises :class:`GuardedTopic`, :class:`PayloadRefused`, :class:`DuplicateMismatch`,
-        :class:`BusClosed`, or what the store failed with (:class:`StoreBusy`, :class:`StoreFull`).
+        :class:`BusClosed`, or what the store failed with (:class:`StoreBusy`, :class:`StoreFull`); :class:`EpochOver`
+        when the database was restored, copied or promoted: open a new bus.
         """
         handler = None if apart else current_handler.get()
         if handler is not None and handler.bus is not None and handler.bus is not self:
@@ -245,11 +247,13 @@ class Bus:
         return None if row is None else Record._make(row)
 
     async def open_lease(self) -> ProcessLease:
-        """This process's lease: opened when first asked for, a new one after the last was lost. Raises :class:`BusClosed`."""
+        """This process's lease: opened at first, anew after a loss. Raises :class:`BusClosed`, :class:`EpochOver`."""
         async with self._leasing:
             if self._services is None or self._tasks is None:
                 raise BusClosed(what="lease", reason="the bus is closed")
             if self._lease is None or not self._lease.usable:
+                if self._lease is not None:
+                    await same_epoch(self.store, self.writer.epoch)
                 await reap_dead(self.store.leases)
                 self._lease = ProcessLease(
                     self.store.leases, owner=self.source, ttl=self.lease_seconds, info=self.about
@@ -343,13 +347,13 @@ class Opening:
 
     async def _open(self) -> Bus:
         store = self._store if self._store is not None else await _open_store(self._url)
+        source = self._source if self._source is not None else _program()
         try:
-            meta = await store.log.meta()
+            meta = await announced(store, source=source)
             head = await store.log.head()
         except BaseException:
             await store.close()
             raise
-        source = self._source if self._source is not None else _program()
         bus = Bus(store, epoch=meta.epoch, head=head, source=source, ids=self._ids or Ids())
         await bus.start()
         return bus

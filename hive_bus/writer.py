@@ -1,8 +1,9 @@
 """The writer: one per process and store, it turns what waits into commits.
 
 Group commit without a timer: what queued while the last commit ran is the next
-batch, at most 500 events or 1 MB of payload (a larger request goes alone). Requests
-are appended in the order of ``submit``. The writer knows neither topics nor bodies.
+batch, at most 500 events or 1 MB of payload (a larger request goes alone). Where the
+log takes two appends at once, two lanes take turns, each with about half of what waits.
+The writer knows neither topics nor bodies.
 """
 
 from __future__ import annotations
@@ -13,35 +14,54 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hive_core_db.records import Appended, AppendRequest, StoredEvent, Verdict
+from hive_bus.order import touched
+from hive_core_db.records import EPOCH, Appended, AppendRequest, FencedOff, StoredEvent, Verdict
 from hive_core_db.store import EventLog
-from hive_errors import BusClosed, HiveError
+from hive_errors import BusClosed, EpochOver, HiveError
 
 BATCH_EVENTS: Final = 500
 BATCH_BYTES: Final = 1_000_000
 ROOM: Final = 10_000
+SHARED: Final = 32
+"""So many requests and more are shared out between idle lanes; fewer are one append."""
 
 Committed = Callable[[Sequence[StoredEvent]], None]
 _Waiting = tuple[AppendRequest, "asyncio.Future[Verdict]", "asyncio.Future[Verdict] | None"]
+
+
+class _Batch:
+    """What goes in one append, and what it touches: other lanes keep off that."""
+
+    __slots__ = ("futures", "keys", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[_Waiting] = []
+        self.keys: set[object] = set()
+        self.futures: set[asyncio.Future[Verdict] | None] = set()
 
 
 class Writer:
     """Appends for this process.
 
     Guarantees:
-        A request is in the log whole or not at all, also when its caller was cancelled.
+        A request is in the log whole or not at all, also when its caller was cancelled. Requests that touch the
+        same stream, correlation, work item, partition or document are appended in the order of ``submit``; all are
+        where the log has one lane.
         A verdict, and a store's error, reaches exactly the requests it is about; the
-        writer lives on. Callbacks of ``on_commit`` run on the loop after each commit,
+        writer lives on. When the log is in another epoch, that error is :class:`EpochOver`. Callbacks of ``on_commit`` run on the loop after each commit,
         before any caller of that batch resumes.
     """
 
-    def __init__(self, log: EventLog, *, epoch: int) -> None:
+    def __init__(self, log: EventLog, *, epoch: int, place: str = "the log") -> None:
         self.epoch = epoch
+        self._place = place
         self._log = log
         self._queue: deque[_Waiting] = deque()
         self._gates: deque[asyncio.Future[None]] = deque()
         self._callbacks: list[Committed] = []
-        self._wake: asyncio.Future[None] | None = None
+        self._lanes = log.lanes
+        self._under_way: list[_Batch] = []
+        self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -79,7 +99,10 @@ class Writer:
         return len(self._queue) >= ROOM
 
     def on_commit(self, callback: Committed) -> Callable[[], None]:
-        """Call ``callback`` with all rows of each commit, in order; returns what ends that."""
+        """Call ``callback`` with all rows of each commit, ascending (of two lanes, the later commit may come first).
+
+        Returns what ends that.
+        """
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback)
 
@@ -87,18 +110,33 @@ class Writer:
         """Commit until closed; then whatever still waits is committed, and it returns."""
         self._loop = asyncio.get_running_loop()
         try:
-            while True:
-                if self._queue:
-                    if batch := self._take():
-                        await self._commit(batch)
-                elif self._closed:
-                    return
-                else:
-                    self._wake = self._loop.create_future()
-                    await self._wake
+            if self._lanes == 1:
+                await self._serve()
+            else:
+                async with asyncio.TaskGroup() as lanes:
+                    for number in range(self._lanes):
+                        lanes.create_task(self._serve(), name=f"hive-bus writer {number}")
         finally:
             self._closed = True
             self._refuse_the_rest()
+
+    async def _serve(self) -> None:
+        """One lane: an append after the other."""
+        while True:
+            if self._queue and (batch := self._take()).waiting:
+                self._under_way.append(batch)
+                try:
+                    await self._commit(batch.waiting)
+                finally:
+                    self._under_way.remove(batch)
+                    # Another lane may have kept off what this one touched.
+                    self._rouse()
+            elif self._closed and not self._queue:
+                self._rouse()
+                return
+            else:
+                self._wake.clear()
+                await self._wake.wait()
 
     async def close(self) -> None:
         """Take no more requests; ``run`` ends when those that wait are committed."""
@@ -106,26 +144,33 @@ class Writer:
         self._rouse()
 
     def _rouse(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        self._wake.set()
 
-    def _take(self) -> list[_Waiting]:
-        """The next batch, in order."""
-        queue = self._queue
-        batch: list[_Waiting] = []
+    def _take(self) -> _Batch:
+        """The next batch, in order: up to what touches the same as an append that is under way."""
+        queue, others = self._queue, self._under_way
+        batch = _Batch()
+        waiting, limit = batch.waiting, BATCH_EVENTS
+        if self._lanes > 1 and not others and len(queue) >= SHARED:
+            limit = min(limit, -(-len(queue) // self._lanes))
         events = size = 0
         while queue:
-            request, _, after = queue[0]
-            problem = after.exception() if after is not None and after.done() and not after.cancelled() else None
-            if problem is not None:
+            request, future, after = queue[0]
+            if after is not None and after.done() and not after.cancelled() and (problem := after.exception()):
                 _fail([queue.popleft()], problem)
                 continue
             more_events, more_size = len(request.events) or 1, 0
             for event in request.events:
                 more_size += len(event.payload)
-            if batch and (events + more_events > BATCH_EVENTS or size + more_size > BATCH_BYTES):
+            if waiting and (events + more_events > limit or size + more_size > BATCH_BYTES):
                 break
-            batch.append(queue.popleft())
+            if self._lanes > 1:
+                keys = set(touched(request))
+                if any(after in other.futures or not keys.isdisjoint(other.keys) for other in others):
+                    break
+                batch.keys |= keys
+                batch.futures.add(future)
+            waiting.append(queue.popleft())
             events += more_events
             size += more_size
         self._open_gates()
@@ -147,7 +192,12 @@ class Writer:
             self._tell([row for verdict in verdicts if type(verdict) is Appended for row in verdict.events])
         for (_, future, _), verdict in zip(batch, verdicts, strict=True):
             # A cancelled caller's future is done already; its request is in the log all the same.
-            if not future.done():
+            if future.done():
+                continue
+            if type(verdict) is FencedOff and verdict.what == EPOCH:
+                # No verdict about this request: nothing that this process appends will ever be taken again.
+                future.set_exception(EpochOver(url=self._place, held=verdict.held, actual=verdict.actual))
+            else:
                 future.set_result(verdict)
 
     def _tell(self, rows: Sequence[StoredEvent]) -> None:

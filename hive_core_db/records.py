@@ -222,6 +222,10 @@ class Corrupt(NamedTuple):
     event_id: str
 
 
+EPOCH: Final = "epoch"
+"""What :class:`FencedOff` names when the request is of another epoch than the log."""
+
+
 class FencedOff(NamedTuple):
     """Lease, fence or epoch is not the stored one (or a checkpoint lies beyond the head)."""
 

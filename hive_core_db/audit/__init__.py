@@ -9,9 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 
-from hive_core_db.audit import log, owners, work
+from hive_core_db.audit import log, owners, snapshot, work
 from hive_core_db.audit.finding import Finding, Vocabulary
-from hive_core_db.audit.snapshot import Damaged, opened
 
 __all__ = ["Finding", "Vocabulary", "audit"]
 
@@ -45,9 +44,9 @@ def audit(
     """
     words = vocabulary if isinstance(vocabulary, Vocabulary) else Vocabulary(results=vocabulary or {})
     try:
-        with opened(source) as db:
+        with snapshot.opened(source) as db:
             for check in _CHECKS:
                 yield from check(db)
             yield from work.effects(db, words)
-    except Damaged as damage:
+    except snapshot.Damaged as damage:
         yield damage.finding()

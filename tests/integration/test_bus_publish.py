@@ -20,7 +20,7 @@ from hive_core_db.records import AppendRequest, StoredEvent, WorkEnd
 from hive_errors import (
     BusClosed,
     DuplicateMismatch,
-    Fenced,
+    EpochOver,
     GuardedTopic,
     InvalidTopic,
     MetadataTooLarge,
@@ -290,7 +290,7 @@ async def test_a_submitted_requests_verdict_is_raised(bus: Bus) -> None:
     await bus.submit(request(work=(WorkEnd(work_id="mail-1", fence=None),)))
     bad = encode_event(Placed(), stream="s", correlation_id="c", event_id="e", source="t")._replace(occurred_at=2**70)
     for refused, error in (
-        (request(epoch=99), Fenced),
+        (request(epoch=99), EpochOver),
         (request(work=(WorkEnd(work_id="mail-1", fence=None),)), WorkEnded),
         (request(quiet={"c1": 0}), StreamConflict),
         (request(events=(bad,)), StoreError),
