@@ -74,6 +74,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("work_id", "event id"), ("error", "")),
     ),
     Signal(
+        "epoch.started",
+        "the database was restored, copied or promoted: the log goes on in a new epoch, and this process said so in it",
+        (("epoch", "number"), ("first_position", "log position")),
+    ),
+    Signal(
         "group.fenced",
         "another member took a partition over while this one handled it; what it wanted to append is refused",
         (("group", "name"), ("partition", "number"), ("error", "")),
