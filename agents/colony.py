@@ -6,7 +6,7 @@ host a colony on one database and share the work. It knows no files and no termi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agents.drone import Drone
@@ -25,6 +25,7 @@ from hive_bus.crew import DRAIN_SECONDS, Crew
 from hive_bus.enrolment import Enrolment, package_version
 from hive_bus.hands import HandRunner
 from hive_bus.host import BrainHost
+from hive_bus.limit import Limit
 from hive_bus.registry import HEALTH_SECONDS
 from hive_bus.session import decider
 
@@ -38,7 +39,7 @@ class Colony:
     """Hosts brains, hands and the clock until cancelled or drained.
 
     ``tools`` are what drones and ``tool`` steps may use, ``open`` opens a model by name,
-    ``extra_brains`` and ``extra_hands`` are a program's own.
+    ``extra_brains`` and ``extra_hands`` are a program's own, ``limits`` what all processes may use of what, by key.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Colony:
         extra_brains: Sequence[Brain[Any]] = (),
         extra_hands: Sequence[Hand] = (),
         health_seconds: float = HEALTH_SECONDS,
+        limits: Mapping[str, Limit] | None = None,
     ) -> None:
         tools = tools if tools is not None else builtin_tools()
         places = Places()
@@ -63,7 +65,7 @@ class Colony:
             *extra_hands,
         ]
         self.hosts = {brain.name: BrainHost(bus, brain) for brain in [*brains(), *extra_brains]}
-        self.hands = HandRunner(bus, hands, hosts=self.hosts)
+        self.hands = HandRunner(bus, hands, hosts=self.hosts, limits=limits)
         self.clock = Clock(bus, on_ready=self.hands.wake)
         self.crew = Crew(
             bus,

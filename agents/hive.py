@@ -41,6 +41,7 @@ from hive_bus.events import (
     WorkflowRequested,
     WorkflowResumeRequested,
 )
+from hive_bus.limit import Limit
 from hive_bus.registry import HEALTH_SECONDS
 from hive_bus.tasks import together
 from hive_core_db.records import AppendRequest, Conflict, NotQuiet, WorkEnd, WorkItem
@@ -64,6 +65,7 @@ class Hive:
         tools: What drones and ``tool`` steps may use; the built-in ones by default.
         brains, hands: A program's own, hosted beside the hive's.
         health_seconds: How often the process looks whether it is well.
+        limits: What all processes together may use, by key; see docs/settings.md.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Hive:
         bus: Bus | None = None,
         serve: bool = True,
         health_seconds: float = HEALTH_SECONDS,
+        limits: Mapping[str, Limit] | None = None,
     ) -> None:
         self.workspace = Path(workspace)
         self.model = model
@@ -87,7 +90,7 @@ class Hive:
         self._url, self._bus = url, bus
         self._policy, self._open, self._brains, self._hands = policy, open_model, brains, hands
         self._serve = serve
-        self._health_seconds = health_seconds
+        self._health_seconds, self._limits = health_seconds, limits
         self._host: Colony | None = None
         self._places = Places()
         self._colony: asyncio.Task[None] | None = None
@@ -114,6 +117,7 @@ class Hive:
                     extra_brains=self._brains,
                     extra_hands=self._hands,
                     health_seconds=self._health_seconds,
+                    limits=self._limits,
                 )
                 tasks = await stack.enter_async_context(together())
                 self._colony = tasks.create_task(colony.run(), name="colony")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hive_bus.hands import HandRunner
     from hive_bus.history import Trace, TraceNode
     from hive_bus.host import BrainHost
+    from hive_bus.limit import Limit
     from hive_bus.parking import RetryPolicy
     from hive_bus.projection import Projection, ProjectionHost, View
     from hive_bus.record import Record
@@ -60,6 +61,7 @@ __all__ = [
     "HandlerGroup",
     "Input",
     "Intent",
+    "Limit",
     "Park",
     "Projection",
     "ProjectionHost",
@@ -107,6 +109,7 @@ _HOMES: Final[dict[str, str]] = {
         "hands": "HandRunner",
         "history": "Trace TraceNode",
         "host": "BrainHost",
+        "limit": "Limit",
         "parking": "RetryPolicy",
         "projection": "Projection ProjectionHost View",
         "record": "Record",

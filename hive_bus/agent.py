@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -28,6 +28,7 @@ from hive_bus.groups import PARTITIONS
 from hive_bus.hand import FunctionHand, Hand, HandContext, Performer
 from hive_bus.handler import Handler, HandlerGroup
 from hive_bus.hands import HandRunner
+from hive_bus.limit import Limit
 from hive_bus.load import Load
 from hive_bus.parking import RetryPolicy
 from hive_bus.registry import HEALTH_SECONDS
@@ -154,11 +155,13 @@ class Agent:
         self._health = function
         return function
 
-    def crew(self, bus: Bus, *, health_seconds: float = HEALTH_SECONDS) -> Crew:
-        """The agent as one process runs it. Raises :class:`AgentInvalid` when there is nothing to do."""
+    def crew(
+        self, bus: Bus, *, health_seconds: float = HEALTH_SECONDS, limits: Mapping[str, Limit] | None = None
+    ) -> Crew:
+        """The agent as one process runs it; ``limits`` are what all processes together may use. Raises :class:`AgentInvalid` when there is nothing to do."""
         if not self.subscriptions and not self.hands:
             raise AgentInvalid(agent=self.name, part="its set of functions", reason="it is empty")
-        hands = HandRunner(bus, self.hands, worker=self.name) if self.hands else None
+        hands = HandRunner(bus, self.hands, worker=self.name, limits=limits) if self.hands else None
         return Crew(
             bus,
             [self.enrolment(load=None if hands is None else hands.load)],
@@ -167,9 +170,9 @@ class Agent:
             health_seconds=health_seconds,
         )
 
-    async def run(self, bus: Bus) -> None:
+    async def run(self, bus: Bus, *, limits: Mapping[str, Limit] | None = None) -> None:
         """Follow and work until cancelled. Raises :class:`AgentInvalid` when there is nothing to do."""
-        await self.crew(bus).run()
+        await self.crew(bus, limits=limits).run()
 
     def groups(self, bus: Bus) -> list[HandlerGroup]:
         """One member for each ``on`` function."""

@@ -97,13 +97,13 @@ class Settings(BaseModel):
     @field_validator("limits", mode="before")
     @classmethod
     def _limits_of_text(cls, value: object) -> object:
-        """The environment holds text."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value)
-        except ValueError as problem:
-            raise ValueError(f"it is no JSON: {problem}") from problem
+        """The environment holds text, and a file may name a key without saying anything of it."""
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError as problem:
+                raise ValueError(f"it is no JSON: {problem}") from problem
+        return {key: limit or {} for key, limit in value.items()} if isinstance(value, dict) else value
 
 
 def load_settings(

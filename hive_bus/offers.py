@@ -25,7 +25,8 @@ from hive_errors import HiveError
 REMEMBERED: Final = 10_000
 WIDEST: Final = 16
 """At most so many times what it has slots for does a process look at, and no further than ``FARTHEST`` items."""
-FARTHEST: Final = 1_000
+SMALLEST: Final = 16
+FARTHEST: Final = 1_024
 STAGGER: Final = 4_000
 """Microseconds for which one step of rivalry leaves a new item to others, at most."""
 CROWDED: Final = 8
@@ -84,17 +85,19 @@ class Offers:
 
     async def page(self, queues: Sequence[str], *, limit: int, beyond: int) -> tuple[list[WorkItem], bool]:
         """Up to ``limit`` items to try, and ``beyond`` that many which are known to wait for something; whether more may be there."""
-        window = min(limit * self._width + beyond, max(FARTHEST, limit))
+        wished = limit * self._width + beyond
+        # Few sizes: a database that prepares its statements does so for each.
+        window = max(SMALLEST, min(1 << (wished - 1).bit_length(), FARTHEST))
         items = await self._bus.store.work.claimable(queues, limit=window, worker=self._worker)
         more = len(items) == window
         self._ripe_at = None
         if self._width == 1:
-            return items, more
+            return items[: limit + beyond], more or len(items) > limit + beyond
         ripe = self._ripe(items)
         if len(ripe) > limit + beyond:
             first = sorted(ripe, key=self._number)[: limit + beyond]
             chosen = {item.work_id for item in first}
-            ripe = [item for item in ripe if item.work_id in chosen]
+            ripe, more = [item for item in ripe if item.work_id in chosen], True
         return ripe, more
 
     def _ripe(self, items: Sequence[WorkItem]) -> list[WorkItem]:

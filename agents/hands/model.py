@@ -13,6 +13,9 @@ from hive_bus.effects import Failure
 from hive_bus.events import ModelRequested, ModelResponded
 
 PAGE = 1000
+USUAL_ANSWER = 1024
+"""Tokens: most answers are shorter; what is longer is settled afterwards."""
+REFUSED = frozenset({"rate_limit_error", "overloaded_error"})
 
 
 class ModelHand(Hand):
@@ -25,6 +28,22 @@ class ModelHand(Hand):
         self.concurrency = concurrency
         self._open = open_model
         self._models: dict[str, Model] = {}
+
+    def keys(self, intent: ModelRequested) -> tuple[str, ...]:
+        """``model:<provider>:<name>`` and ``model:<provider>``."""
+        provider, separator, _ = intent.model.partition(":")
+        return (f"model:{intent.model}", f"model:{provider}") if separator else (f"model:{intent.model}",)
+
+    def estimate(self, intent: ModelRequested) -> float:
+        """Four letters to a token, of what this turn adds, and an answer of middling length."""
+        letters = len(intent.system) + sum(len(str(part)) for part in (*intent.messages, *intent.tools))
+        return letters / 4 + min(intent.max_tokens, USUAL_ANSWER)
+
+    def used(self, intent: ModelRequested, outcome: Event | Failure) -> float | None:
+        """What the provider counted, without what came from its cache; nothing for a call that it refused."""
+        if isinstance(outcome, ModelResponded):
+            return float(outcome.input_tokens + outcome.cache_write_tokens + outcome.output_tokens)
+        return 0.0 if isinstance(outcome, Failure) and outcome.kind in REFUSED else None
 
     async def perform(self, intent: ModelRequested, ctx: HandContext) -> Event | Failure:
         """Send the conversation so far and this turn; the queue repeats what may succeed later."""

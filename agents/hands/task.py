@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from agents.hands.places import Places
+from agents.hands.tool import tool_keys
 from agents.policy import DEFAULT_POLICY, Policy
 from agents.process import run_command
 from agents.tool import ToolContext, ToolOutcome, Tools
@@ -75,6 +76,10 @@ class TaskToolHand(Hand):
     def inline(self, intent: TaskReady) -> bool:
         """Doing nothing takes no time and touches nothing."""
         return intent.tool == "noop" and intent.effect is EffectClass.PURE
+
+    def keys(self, intent: TaskReady) -> tuple[str, ...]:
+        """``tool:<name>``, and that of each of its first parts."""
+        return tool_keys(intent.tool)
 
     async def perform(self, intent: TaskReady, ctx: HandContext) -> Event | Failure:
         """A tool's own error fails the task."""

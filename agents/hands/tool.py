@@ -34,6 +34,10 @@ class ToolHand(Hand):
             "workspace.finish": self._finish,
         }
 
+    def keys(self, intent: ToolRequested) -> tuple[str, ...]:
+        """``tool:<name>``, and that of each of its first parts."""
+        return tool_keys(intent.tool)
+
     async def perform(self, intent: ToolRequested, ctx: HandContext) -> Event | Failure:
         """A tool's error is its answer; the caller reads it and goes on."""
         own = self._own.get(intent.tool)
@@ -87,6 +91,14 @@ class ToolHand(Hand):
         finished = await repository.finish(run, when=date_of(ctx.record))
         await repository.cleanup(run)
         return ToolOutcome(output=finished.commit, data=asdict(finished))
+
+
+def tool_keys(name: str) -> tuple[str, ...]:
+    """Keys of limits of a tool, the longest first: ``mcp__github__search`` counts for ``tool:github.search`` and ``tool:github`` too."""
+    plain = name.removeprefix("mcp__").replace("__", ".").split(".")
+    return tuple(
+        dict.fromkeys(("tool:" + name, *("tool:" + ".".join(plain[:length]) for length in range(len(plain), 0, -1))))
+    )
 
 
 def _returned(

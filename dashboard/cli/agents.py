@@ -142,7 +142,7 @@ async def agent(
                 )
             else:
                 shell.say(f"agent {found.name}: {', '.join(parts)} on {shell.place}; Ctrl-C stops it")
-            crew = found.crew(bus, health_seconds=shell.settings.health_seconds)
+            crew = found.crew(bus, health_seconds=shell.settings.health_seconds, limits=shell.settings.limits)
             crews.append(crew)
             await crew.run()
 

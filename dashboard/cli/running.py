@@ -106,6 +106,7 @@ async def run(
         model=model_name(model, script),
         serve=not detach,
         health_seconds=shell.settings.health_seconds,
+        limits=shell.settings.limits,
     )
     if detach:
         async with hive:
@@ -208,7 +209,13 @@ async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = Non
 
     tune_process()
     url = shell.url(make=True)
-    hive = Hive(url, workspace=workspace, model=model_name(model, script), health_seconds=shell.settings.health_seconds)
+    hive = Hive(
+        url,
+        workspace=workspace,
+        model=model_name(model, script),
+        health_seconds=shell.settings.health_seconds,
+        limits=shell.settings.limits,
+    )
 
     async def serve() -> None:
         async with hive:
