@@ -30,7 +30,7 @@ FAULT_SEED_VARIABLE = "HIVE_FAULT_SEED"
 DEFAULT_FAULT_SECONDS = 2.0
 TIMEOUT = 20.0
 KEPT_VARIABLES = {FAULT_SECONDS_VARIABLE, FAULT_SEED_VARIABLE, SERVER_VARIABLE}
-DATABASES = ("sqlite",)
+DATABASES = ("sqlite", "postgres")
 """What every test with a hive runs on; `postgres` is the newest version, the contract suite runs on the older one too."""
 
 _WATCHDOG = pytest.StashKey[LoopWatchdog]()
@@ -159,7 +159,6 @@ def new_database(postgres_servers: Servers) -> Iterator[NewDatabase]:
 @pytest.fixture
 def new_log(postgres_servers: Servers) -> Iterator[NewDatabase]:
     """As many new logs on PostgreSQL as a test asks for: as `new_database`, with tables that took 70 ms to make once."""
-
     from hive_core_db.postgres.identity import IDENTITY
 
     # A copy of a log is another database, where a new epoch would begin: this makes it a log of its own that was always there.
