@@ -151,6 +151,10 @@ class Database:
             raise
         return connection
 
+    async def settle(self, connection: Connection) -> None:
+        """Begin a new epoch if the database is another one than it was; on another epoch than before, raise :class:`EpochOver`."""
+        await self._identity.settle(connection, self.given_now())
+
     async def settled(self) -> Connection:
         """Open a connection of the caller's own, to the database that this process was opened on, in its epoch.
 
@@ -159,7 +163,7 @@ class Database:
         """
         connection = await self.connect()
         try:
-            await self._identity.settle(connection, self.given_now())
+            await self.settle(connection)
         except BaseException as error:
             connection.terminate()
             if isinstance(error, failures()):

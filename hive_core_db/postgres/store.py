@@ -68,6 +68,7 @@ async def open_postgres(
     try:
         async with database.connection() as connection:
             await prepare(connection, url, name=name, given_now=database.given_now(), create=create)
+            await database.settle(connection)
             channel: str = await connection.fetchval(CHANNEL)
         if given is None:
             await database.read_clock()
