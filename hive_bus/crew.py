@@ -50,6 +50,7 @@ class Crew:
         self._beside = list(beside)
         self._ended = asyncio.Event()
         self._draining = False
+        self._finished = False
 
     async def run(self) -> None:
         """Serve until cancelled or drained. Raises what a service fails with."""
@@ -61,6 +62,7 @@ class Crew:
                     self._drain_all()
                 if serving:
                     await asyncio.wait(serving)
+                self._finished = self._draining
                 for task in beside:
                     task.cancel()
         finally:
@@ -69,8 +71,8 @@ class Crew:
     async def drain(self, *, within: float = DRAIN_SECONDS) -> bool:
         """Take nothing new, hand over what others can have at once, and finish the rest.
 
-        Returns when all of it is done (True) or after ``within`` seconds (False): then whoever runs this
-        cancels it, and what was not finished goes back to the queue.
+        Returns when all of it is done (True), or when it was cancelled or ``within`` seconds have passed (False):
+        then whoever runs this cancels it, and what was not finished goes back to the queue.
         """
         self._draining = True
         self._drain_all()
@@ -80,7 +82,7 @@ class Crew:
                 await self._ended.wait()
         except TimeoutError:
             return False
-        return True
+        return self._finished
 
     def _drain_all(self) -> None:
         for service in self._services:
