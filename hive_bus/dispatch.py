@@ -93,6 +93,8 @@ class Pages:
         self._topics = topics
         self._tasks = tasks
         self._ahead: tuple[int, asyncio.Task[tuple[Sequence[StoredEvent], int]]] | None = None
+        # The wanted ones of the topics up to a position: they hold for every page below it.
+        self._listed: tuple[int, Sequence[str] | None] = (0, None)
 
     async def page(self, after: int) -> tuple[Sequence[StoredEvent], int]:
         """Rows above ``after`` that may be wanted, and the position up to which the log is read with them."""
@@ -116,9 +118,12 @@ class Pages:
         return await patiently(lambda: self._read(after))
 
     async def _read(self, after: int) -> tuple[Sequence[StoredEvent], int]:
-        # The head first: a topic that appears later than the list of topics lies above it.
-        head = self._tail.head
-        topics = self._topics.among(await self._log.topics()) if self._topics.patterns else None
+        head, topics = self._listed
+        if after >= head:
+            # The head first: a topic that appears later than the list of topics lies above it.
+            head = self._tail.head
+            topics = self._topics.among(await self._log.topics()) if self._topics.patterns else None
+            self._listed = head, topics
         rows: Sequence[StoredEvent] = ()
         if topics is None or topics:
             rows = await self._log.read(after, limit=PAGE, topics=topics, until=head)
