@@ -280,7 +280,7 @@ async def elsewhere(place: Place) -> AsyncIterator[Sides]:
         child("benchmarks.worker", place.url) as hive,
         child("benchmarks.worker", place.url) as plain,
     ):
-        await hive.ask("follow")
+        await hive.ask("follow", stream="elsewhere")
         await plain.ask("listen")
 
         async def floor() -> float:
@@ -303,5 +303,5 @@ async def _arrivals_ms(there: Child, sends: Iterable[Awaitable[object]]) -> floa
         begins.append(time.perf_counter())
         await send
         await asyncio.sleep(random.uniform(*PAUSE))
-    ends = await there.ask("arrivals", number=len(begins))
+    ends: list[float] = await there.ask("arrivals", number=len(begins))
     return statistics.median(end - begin for begin, end in zip(begins, ends, strict=True)) * 1000

@@ -57,15 +57,17 @@ class Worker:
         forget()
         return {"done": done, "begin": begin, "end": end}
 
-    async def follow(self) -> None:
-        """Note when the hive brings an event."""
+    async def follow(self, stream: str) -> None:
+        """Note when the hive brings an event of a stream."""
         gate = asyncio.Event()
 
         async def run() -> None:
             async with self._bus.subscribe(Measured.TOPIC) as records:
                 gate.set()
-                async for _ in records:
-                    self._note()
+                async for record in records:
+                    # Plain rows come this way too: nobody waits for those.
+                    if record.stream == stream:
+                        self._note()
 
         self.tasks.add(asyncio.create_task(run()))
         await gate.wait()
