@@ -39,12 +39,14 @@ class Tail:
         self._rows: list[StoredEvent] = []
         self._bytes = 0
         self._behind = head
+        self._early: dict[int, Sequence[StoredEvent]] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._nap: asyncio.Future[None] | None = None
         self._idle = False
         self._closed = False
         self._unsubscribe = writer.on_commit(self._committed)
+        log.watch(self._told)
 
     async def page(self, after: int, *, limit: int = PAGE) -> Sequence[StoredEvent]:
         """Rows with positions above ``after``, at least one: waits until there is one.
@@ -96,10 +98,10 @@ class Tail:
         loop = asyncio.get_running_loop()
         next_poll = 0.0
         while not self._closed:
+            if not self._waiters and not self._listeners:
+                await self._sleep(None)
+                continue
             if self._behind <= self.head:
-                if not self._waiters and not self._listeners:
-                    await self._sleep(None)
-                    continue
                 # A waiter that comes and goes with every event must not make every event a poll.
                 if (wait := next_poll - loop.time()) > 0:
                     await self._sleep(wait)
@@ -116,10 +118,8 @@ class Tail:
 
     async def refresh(self) -> int:
         """Ask the log how far it is, and return that; whoever waits below hears of it."""
-        self._behind = max(self._behind, await self._log.head())
-        if self._behind > self.head:
-            self._rouse()
-        return self._behind
+        self._told(await self._log.head())
+        return max(self._behind, self.head)
 
     async def _news(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
         waiter = loop.create_future()
@@ -146,7 +146,15 @@ class Tail:
 
     async def _catch_up(self) -> None:
         """Read what others appended, page by page, up to the log's head."""
+        if not self._listeners and self._behind - self.head > KEPT_ROWS:
+            # Nobody asked for these rows while they came, and so many are not kept: only how far the log is counts.
+            self._forget()
+            self.head = self._behind
+            self._release()
+            return
         while not self._closed:
+            self._early.clear()
+            aim = self._behind
             rows = await self._log.read(self.head, limit=PAGE)
             # Own commits may have been handed over while this read ran: what is known is left out.
             news = [row for row in rows if row.position > self.head]
@@ -154,17 +162,30 @@ class Tail:
                 self._extend(news)
             if len(rows) < PAGE:
                 # The log ends here as far as this read saw; a commit that raced it was contiguous, or is `behind` now.
-                if not rows:
+                if not rows and self._behind == aim:
                     self._behind = self.head
                 return
 
     def _committed(self, rows: Sequence[StoredEvent]) -> None:
-        if rows[0].position == self.head + 1:
+        first, last = rows[0].position, rows[-1].position
+        whole = last - first == len(rows) - 1
+        if whole and first == self.head + 1:
             self._extend(rows)
-        elif rows[-1].position > self.head:
-            # Another process appended in between: the reader fetches its rows and ours in one go.
-            self._behind = max(self._behind, rows[-1].position)
-            self._rouse()
+            while self._early and (following := self._early.pop(self.head + 1, None)) is not None:
+                self._extend(following)
+        elif last > self.head:
+            # Another process appended in between (the reader fetches its rows and ours in one go), or our other lane
+            # did: its commit is handed over in this very moment.
+            if whole and not self._idle:
+                self._early[first] = rows
+            self._told(last)
+
+    def _told(self, head: int) -> None:
+        """The log is known to be this far."""
+        if head > self._behind:
+            self._behind = head
+            if head > self.head and not self._idle:
+                self._rouse()
 
     def _extend(self, rows: Sequence[StoredEvent]) -> None:
         if self._rows and rows[0].position != self._rows[-1].position + 1:

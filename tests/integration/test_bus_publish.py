@@ -209,7 +209,8 @@ async def test_publish_waits_when_too_many_do(bus: Bus) -> None:
 async def test_callers_cancelled_while_they_wait_for_room_leave_nothing(bus: Bus) -> None:
     """They have no place in the queue yet; those behind them get theirs."""
     request = AppendRequest(epoch=bus.writer.epoch)
-    for _ in range(ROOM + BATCH_EVENTS):  # the writer takes a batch before the callers below have their turn
+    # The writer takes a batch for each lane before the callers below have their turn.
+    for _ in range(ROOM + bus.store.log.lanes * BATCH_EVENTS):
         bus.writer.submit(request).cancel()
     async with asyncio.TaskGroup() as callers:
         doomed = callers.create_task(bus.publish(Placed(number=1), stream="doomed"))

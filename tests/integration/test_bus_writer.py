@@ -57,20 +57,26 @@ async def test_a_batch_has_at_most_so_many_events(store: Store) -> None:
     small = [request(f"s{number}") for number in range(BATCH_EVENTS - 1)]
     pair = request("pair-1", "pair-2")
     commits = await batches(store, [*small, pair, request("last")])
-    assert [len(commit) for commit in commits] == [BATCH_EVENTS - 1, 3]
+    assert max(len(commit) for commit in commits) < BATCH_EVENTS
+    assert sum(len(commit) for commit in commits) == BATCH_EVENTS + 2
+    assert any({"pair-1", "pair-2"} <= set(commit) for commit in commits)
+    if store.log.lanes == 1:
+        assert [len(commit) for commit in commits] == [BATCH_EVENTS - 1, 3]
 
 
 async def test_a_larger_request_goes_alone(store: Store) -> None:
     """More events than a batch has, or more bytes, in one request."""
     many = request(*(f"m{number}" for number in range(BATCH_EVENTS + 100)))
     commits = await batches(store, [request("first"), many, request("last")])
-    assert [len(commit) for commit in commits] == [1, BATCH_EVENTS + 100, 1]
+    assert sorted(len(commit) for commit in commits)[-1] == BATCH_EVENTS + 100
+    if store.log.lanes == 1:
+        assert [len(commit) for commit in commits] == [1, BATCH_EVENTS + 100, 1]
 
 
 async def test_a_batch_has_at_most_so_many_bytes(store: Store) -> None:
     """Payloads of a third of the limit each: three to a commit."""
     third = [request(f"t{number}", size=BATCH_BYTES // 3) for number in range(7)]
-    assert [len(commit) for commit in await batches(store, third)] == [3, 3, 1]
+    assert sorted(len(commit) for commit in await batches(store, third)) == [1, 3, 3]
 
 
 async def test_each_request_has_its_own_verdict(store: Store) -> None:
@@ -93,7 +99,7 @@ async def test_each_request_has_its_own_verdict(store: Store) -> None:
 async def test_stopping_the_writer_answers_everybody(store: Store) -> None:
     """Cancelled in the middle of a commit: those in it hear that it is unsure, those behind it that nothing was written."""
     writer = Writer(store.log, epoch=1)
-    futures = [writer.submit(request(f"s{number}")) for number in range(BATCH_EVENTS + 1)]
+    futures = [writer.submit(request(f"s{number}")) for number in range(store.log.lanes * BATCH_EVENTS + 1)]
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(writer.run())
         await asyncio.sleep(0)
