@@ -83,7 +83,8 @@ class Batch:
     def judge(self, request: AppendRequest) -> Verdict:
         """Give the request its verdict; if it is accepted, everything in it is staged."""
         if self._look and (known := self._known(request.events)) is not None:
-            return known
+            stale = self.ownership.judge(request, self.next) if isinstance(known, Corrupt) and request.owner else None
+            return stale if isinstance(stale, FencedOff) else known
         if request.epoch != self._epoch:
             return self._known_or(request, FencedOff("epoch", request.epoch, self._epoch))
         # Spelled out, not gathered first: most requests are plain events, and this is asked of each.
@@ -180,7 +181,11 @@ class Batch:
         # A repetition whose first try was committed is refused for what that try itself did: the ids know better.
         if self._look:
             return verdict
-        return self._known(request.events) or verdict
+        known = self._known(request.events)
+        # A stale owner whose successor decided otherwise on the same cause: that is its fence's affair, not the log's.
+        if isinstance(known, Corrupt) and isinstance(verdict, FencedOff) and request.owner:
+            return verdict
+        return known or verdict
 
     def _known(self, events: tuple[NewEvent, ...]) -> AlreadyThere | Corrupt | None:
         """Look the ids up, in the log and in this batch: all known as they are, some known, or none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hive_core_db.records import (
+    AlreadyThere,
     Appended,
     CheckpointMove,
     FencedOff,
@@ -285,3 +286,19 @@ async def test_old_leases_are_forgotten_unless_work_names_them(store: Store, clo
     clock.pass_time(2 * 24 * 3600)
     await member(store, "three")
     assert [(item.lease_id, item.reason) for item in await store.work.due(limit=9)] == [(one, "lease")]
+
+
+async def test_a_stale_owner_is_fenced_before_its_ids_are_compared(store: Store) -> None:
+    """Its successor appended something else under the same derived id: that is no damage of the log, but a lost partition."""
+    await store.checkpoints.ensure_group("g", partitions=1, start=0)
+    one, two = await member(store), await member(store)
+    stale = await owned(store, one)
+    await store.leases.close(one)
+    held = await owned(store, two)
+    mine, other = event("s", payload='{"n":2}', event_id="derived"), event("s", payload='{"n":3}', event_id="derived")
+    await appended(store, mine, owner=("g", 0, two, held.fence))
+    late = request(other, owner=("g", 0, one, stale.fence), checkpoints=(move(stale, 1),))
+    assert isinstance(await verdict(store, late), FencedOff)
+    again = request(mine, owner=("g", 0, one, stale.fence), checkpoints=(move(stale, 1),))
+    assert isinstance(await verdict(store, again), AlreadyThere)
+    assert (await store.checkpoints.partitions("g"))[0].position == 0
