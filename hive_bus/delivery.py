@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ from hive_core_db.records import (
     WorkEnd,
     WorkRetry,
 )
+from hive_errors import BusClosed, HiveError
 
 _log = get_logger(__name__)
 
@@ -143,7 +145,26 @@ class Delivery:
         work: tuple[WorkChange, ...],
     ) -> None:
         """Append an outcome; what is refused because the item is no longer ours is kept as superseded."""
-        verdict = await self.settle(self.submit(claimed, events, work, self.ahead(claimed, events, work)))
+        share = self.submit(claimed, events, work, self.ahead(claimed, events, work))
+        try:
+            verdict = await self.settle(share)
+        except asyncio.CancelledError:
+            # The lease was lost while the result was on its way: it is not forgotten for that.
+            if isinstance(outcome, Event):
+                with suppress(BusClosed):
+                    # The bus owns the task; nobody waits for it.
+                    _ = self._bus.spawn(self._after_all(claimed, outcome, share.alone), name="late result")
+            raise
+        await self._keep(claimed, outcome, verdict)
+
+    async def _after_all(self, claimed: Claimed, outcome: Event, alone: AppendRequest) -> None:
+        """Ask again what became of a result, by its ids, and keep it if it was refused; never raises, for it runs beside the bus."""
+        try:
+            await self._keep(claimed, outcome, await surely(self._bus, alone))
+        except HiveError as problem:
+            _log.warning("hand.forgotten", work_id=claimed.work_id, error=str(problem))
+
+    async def _keep(self, claimed: Claimed, outcome: Event | Failure | None, verdict: Verdict) -> None:
         if isinstance(verdict, Appended | AlreadyThere):
             return
         _log.warning("hand.superseded", work_id=claimed.work_id, verdict=type(verdict).__name__)

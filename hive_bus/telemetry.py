@@ -116,6 +116,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("group", "name"), ("position", "log position"), ("reason", "")),
     ),
     Signal(
+        "hand.forgotten",
+        "a result was on its way when the lease was lost or the process ended, and what became of it could not be asked",
+        (("work_id", "event id"), ("error", "")),
+    ),
+    Signal(
         "hand.raised",
         "a hand's own code raised; that is the outcome of its effect, with the traceback here",
         (("topic", ""), ("error", "")),
