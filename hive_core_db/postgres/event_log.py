@@ -90,6 +90,8 @@ QUICKEST_POLL: Final = 0.01
 SLOWEST_POLL: Final = 1.0
 
 _event: Callable[[Iterable[object]], StoredEvent] = partial(tuple.__new__, StoredEvent)
+# The driver's rows as tuples, and these as events: a third of a microsecond each, for they come by the million.
+_whole: Callable[[Row], tuple[object, ...]] = itemgetter(slice(None))
 _payload = itemgetter(StoredEvent._fields.index("payload"))
 
 
@@ -240,7 +242,7 @@ class PostgresEventLog:
 
     async def _page(self, statement: str, *values: object) -> list[StoredEvent]:
         found: list[Row] = await self._database.fetch(statement, *values)
-        rows = list(map(_event, found))
+        rows = list(map(_event, map(_whole, found)))
         if None in map(_payload, rows):
             for index, row in enumerate(rows):
                 if _payload(row) is None:
