@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.children import serve
@@ -16,9 +17,6 @@ from benchmarks.work import NoopDone, NoopHand
 from hive_bus import Bus, HandRunner, open_bus, tune_process
 from hive_core_db.records import StoredEvent
 
-IDLE = 0.4
-"""Seconds without a result after which the queue is taken for empty."""
-
 
 class Worker:
     """What a process can be asked to do."""
@@ -28,6 +26,8 @@ class Worker:
         self._arrived: list[float] = []
         self._arrival = asyncio.Event()
         self._connection: Any = None
+        self._working: asyncio.Task[None] | None = None
+        self._results: list[tuple[int, float]] = []
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, callers: int) -> dict[str, Any]:
@@ -36,26 +36,27 @@ class Worker:
         speed = await publish_rate(self._bus, callers, waits, self._name)
         return {"rate": speed, "waits": {"median": statistics.median(waits), "worst": max(waits)}}
 
-    async def work(self) -> dict[str, float]:
-        """Work the queue off: how many effects, from when to when."""
-        begin = end = time.perf_counter()
-        done = 0
-
-        def note(rows: Any) -> None:
-            nonlocal done, end
-            results = sum(1 for row in rows if row.topic == NoopDone.TOPIC)
-            if results:
-                done, end = done + results, time.perf_counter()
-
-        forget = self._bus.writer.on_commit(note)
+    async def work(self) -> None:
+        """Begin to work the queue off."""
         runner = HandRunner(self._bus, [NoopHand()], worker=self._name)
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(runner.run())
-            while time.perf_counter() - end < IDLE:
-                await asyncio.sleep(0.05)
-            task.cancel()
-        forget()
-        return {"done": done, "begin": begin, "end": end}
+        self._results = []
+        self._working = asyncio.create_task(runner.run())
+
+    async def rest(self) -> dict[str, Any]:
+        """End that: how many effects are done, and when the last was."""
+        assert self._working is not None
+        self._working.cancel()
+        await asyncio.wait([self._working])
+        return {
+            "done": sum(count for count, _ in self._results),
+            "end": max((end for _, end in self._results), default=0),
+        }
+
+    def committed(self, rows: Sequence[StoredEvent]) -> None:
+        """Count results."""
+        results = sum(1 for row in rows if row.topic == NoopDone.TOPIC)
+        if results:
+            self._results.append((results, time.perf_counter()))
 
     async def follow(self, stream: str) -> None:
         """Note when the hive brings an event of a stream."""
@@ -105,7 +106,8 @@ async def main(url: str) -> None:
     tune_process()
     async with open_bus(url, source="worker") as bus:
         worker = Worker(bus, url, f"worker-{bus.ids.run_id()}")
-        verbs = ("publish", "work", "follow", "listen", "arrivals")
+        bus.writer.on_commit(worker.committed)
+        verbs = ("publish", "work", "rest", "follow", "listen", "arrivals")
         await serve({verb: getattr(worker, verb) for verb in verbs})
         for task in worker.tasks:
             task.cancel()
