@@ -14,16 +14,13 @@ from hive_bus import Bus, Record, open_bus
 from hive_bus.effects import EffectClass
 from hive_bus.subscription import FROM_BEGINNING
 from hive_core_db.audit import audit
-from hive_errors import StoreError
 from tests.conftest import NewDatabase
 from tests.integration.group_process import Spoken
-from tests.integration.test_groups_processes import processes, start
+from tests.integration.test_groups_processes import PATIENCE, processes, start, stop
 from tests.integration.zombie_process import LISTENERS, Asked, Gate, Heard, Nothing
 from tests.support.simulated import vocabulary
 
 TTL = 1.0
-PATIENCE = 2.0
-"""Seconds after which a stopped process that holds a file's lock is let go on for a moment."""
 RIDDLE = "riddle-1"
 
 Process = asyncio.subprocess.Process
@@ -85,18 +82,6 @@ async def scene(hive_url: str) -> AsyncIterator[Scene]:
     """The scene, on a new hive."""
     async with processes() as started, open_bus(hive_url) as bus:
         yield Scene(hive_url, bus, started)
-
-
-async def stop(process: Process, bus: Bus) -> None:
-    """Stop it where it holds nobody up: one that has just locked a SQLite file is let go on for a moment."""
-    while True:
-        process.send_signal(signal.SIGSTOP)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await bus.publish(Nothing())
-                return
-        except (TimeoutError, StoreError):
-            process.send_signal(signal.SIGCONT)
 
 
 def by_zombie(record: Record) -> bool:
