@@ -20,6 +20,8 @@ from hive_errors import BusClosed, StoreError
 
 PAGE: Final = 1000
 POLL_SECONDS: Final = 0.015
+LONGEST_WAIT: Final = 1.0
+"""Between two looks at a database that cannot answer, in seconds."""
 KEPT_ROWS: Final = 4096
 KEPT_BYTES: Final = 8_000_000
 
@@ -39,6 +41,7 @@ class Tail:
         self._rows: list[StoredEvent] = []
         self._bytes = 0
         self._behind = head
+        self._failing = 0.0
         self._early: dict[int, Sequence[StoredEvent]] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[Sequence[StoredEvent]], None]] = []
@@ -142,7 +145,11 @@ class Tail:
             # A locked file will be free again; anything else is for those who wait to hear.
             if not problem.retryable:
                 self._release(problem)
-            await asyncio.sleep(POLL_SECONDS)
+            # A server that is away is asked less and less often.
+            self._failing = min(2 * self._failing or POLL_SECONDS, LONGEST_WAIT)
+            await asyncio.sleep(self._failing)
+        else:
+            self._failing = 0.0
 
     async def _catch_up(self) -> None:
         """Read what others appended, page by page, up to the log's head."""
