@@ -1,112 +1,79 @@
-"""agents and agent: who is there and what waits, and a process of your own."""
+"""agents and agent: who is there and what each does, and a process of your own."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from dashboard.cli.command import command
 from dashboard.cli.running import until_stopped
 from dashboard.cli.shell import Shell
-from dashboard.cli.text import columns, duration, plural
+from dashboard.cli.text import Line, columns, duration, plural
 
 if TYPE_CHECKING:
+    from dashboard.views import AgentView
     from hive_bus.crew import Crew
-    from hive_core_db.records import Lease, Partition, WorkItem
+
+_SIGNS: Final = {
+    "online": ("●", "green"),
+    "draining": ("◌", "yellow"),
+    "lost": ("✗", "bold red"),
+    "offline": ("·", "dim"),
+}
 
 
 @command("agents", examples=("agents", "agents --json"))
 async def agents(shell: Shell) -> None:
-    """Show who serves this database, and what waits.
+    """Show the agents: who is there, and what each does.
 
-    Processes with a live lease, groups and who holds their partitions, and how much waits in each queue.
+    Presence is whether the process's lease lives; what it works on is what its last renewal said. `hive status` shows
+    queues, groups and how well the hive is.
     """
+    from dashboard.views import read_agents
+
     async with shell.bus() as bus:
-        leases = await bus.store.leases.live()
-        items = await bus.store.work.items()
-        head, now = await bus.head(), bus.now()
-        groups = {name: await bus.store.checkpoints.partitions(name) for name in await bus.store.checkpoints.groups()}
-        lags = {name: _lag(rows, head) for name, rows in groups.items()}
-    owners = {lease.lease_id: lease.owner for lease in leases}
-    processes = [_process(lease, groups.values(), items, now) for lease in leases]
-    shared = [_group(name, rows, owners, lags[name]) for name, rows in groups.items()]
-    queues = _queues(items)
+        views, now = await read_agents(bus), bus.now()
     if shell.json:
-        shell.emit_all([*processes, *shared, *queues])
+        shell.emit_all(view.as_dict() for view in views)
         return
-    _print(shell, processes, shared, queues)
-
-
-def _process(lease: Lease, groups: Iterable[list[Partition]], items: list[WorkItem], now: int) -> dict[str, Any]:
-    held = sum(row.lease_id == lease.lease_id for rows in groups for row in rows)
-    return {
-        "kind": "process",
-        "owner": lease.owner,
-        "lease_id": lease.lease_id,
-        "since": lease.opened_at,
-        "up_seconds": round((now - lease.opened_at) / 1_000_000, 3),
-        "partitions": held,
-        "working_on": sum(item.lease_id == lease.lease_id for item in items),
-    }
-
-
-def _group(name: str, rows: list[Partition], owners: Mapping[str, str], lag: int) -> dict[str, Any]:
-    holders = Counter(owners.get(row.lease_id, "nobody") if row.lease_id else "nobody" for row in rows)
-    return {"kind": "group", "group": name, "partitions": len(rows), "held_by": dict(holders), "behind": lag}
-
-
-def _lag(rows: list[Partition], head: int) -> int:
-    """How many positions the slowest partition has not passed yet."""
-    return head - min((row.position for row in rows), default=head)
-
-
-def _queues(items: list[WorkItem]) -> list[dict[str, Any]]:
-    depth: dict[str, Counter[str]] = {}
-    for item in items:
-        depth.setdefault(item.queue, Counter())[item.state] += 1
-    return [{"kind": "queue", "queue": queue, **dict(states)} for queue, states in sorted(depth.items())]
-
-
-def _print(
-    shell: Shell, processes: list[dict[str, Any]], groups: list[dict[str, Any]], queues: list[dict[str, Any]]
-) -> None:
-    """Three tables, each only when there is something in it."""
-    width = shell.width
-    serving = [
-        (one["owner"], duration(one["up_seconds"]), str(one["partitions"]), str(one["working_on"]), one["lease_id"])
-        for one in processes
-    ]
-    shared = [
-        (
-            one["group"],
-            str(one["partitions"]),
-            str(one["behind"]),
-            ", ".join(f"{owner} {count}" for owner, count in sorted(one["held_by"].items())),
-        )
-        for one in groups
-    ]
-    waiting = [
-        (one["queue"], ", ".join(f"{count} {state}" for state, count in one.items() if state not in {"kind", "queue"}))
-        for one in queues
-    ]
-    tables = [
-        columns(
-            serving,
-            width=width,
-            flexible=(4,),
-            right=(1, 2, 3),
-            head=("process", "up", "partitions", "works on", "lease"),
-        ),
-        columns(shared, width=width, flexible=(3,), right=(1, 2), head=("group", "partitions", "behind", "held by")),
-        columns(waiting, width=width, flexible=(1,), head=("queue", "items")),
-    ]
-    for number, table in enumerate(one for one in tables if one):
-        shell.print(*([""] if number else []), *table)
-    if not processes:
+    shell.print(*_table(views, shell.width, now))
+    if all(view.presence == "offline" for view in views):
         shell.say("no process serves this database", f"try: {shell.command('up')}")
+
+
+def _table(views: Sequence[AgentView], width: int, now: int) -> list[Line]:
+    rows = [
+        (
+            view.name,
+            _presence(view),
+            duration((now - view.since) / 1_000_000),
+            *_execution(view, now),
+            f"{view.host}:{view.pid}" if view.pid else view.reason,
+            f"{view.version} {view.digest[:6]}".strip(),
+            " ".join(view.capabilities),
+            view.specialisation,
+        )
+        for view in views
+    ]
+    head = ("agent", "is", "since", "works on", "done", "failed", "last", "where", "version", "can", "what for")
+    return columns(rows, width=width, flexible=(10, 8, 9, 7), right=(2, 3, 4, 5, 6), head=head)
+
+
+def _presence(view: AgentView) -> tuple[str, str]:
+    if view.wrong:
+        return f"! {view.presence}", "bold yellow"
+    sign, style = _SIGNS[view.presence]
+    return f"{sign} {'busy' if view.busy and view.presence == 'online' else view.presence}", style
+
+
+def _execution(view: AgentView, now: int) -> tuple[str, str, str, str]:
+    """What it works on now, what it did, and when it last ended something; nothing for one without hands."""
+    if view.running is None:
+        return "", "", "", ""
+    last = f"{duration((now - view.last_at) / 1_000_000)} ago" if view.last_at else ""
+    return f"{view.running} of {view.slots}", str(view.done), str(view.failed or ""), last
 
 
 @command("agent", examples=("agent shop.agents:billing", "agent workers:builder --db /srv/hive.db"))

@@ -17,6 +17,7 @@ MODULES: Final = (
     "events",
     "answers",
     "agents",
+    "status",
     "parked",
     "checks",
     "db",
@@ -27,7 +28,7 @@ MODULES: Final = (
 ORDER: Final = (
     *("demo", "up", "run", "runs", "trace", "events", "publish"),
     *("approve", "deny", "cancel", "retry"),
-    *("agents", "agent", "parked"),
+    *("status", "agents", "agent", "parked"),
     *("validate", "audit", "redrive", "db", "doctor"),
 )
 """The commands as `hive --help` lists them."""

@@ -1,28 +1,44 @@
 """Views: pure functions from records to frozen values that the command line and the HTTP API show alike.
 
-No HTTP and no terminal here, and no reading either: whoever has records passes them in.
+No HTTP and no terminal here. Only ``reading`` asks the bus; to all others, whoever has records passes them in.
 """
 
+from dashboard.views.activity import Activity, activities, effect_topics
 from dashboard.views.cost import FREE, Cost, cost_of
+from dashboard.views.presence import AgentView, ProcessView, agent_views, process_view
+from dashboard.views.reading import read_agents, read_status
 from dashboard.views.run import Question, RunView, TaskView
 from dashboard.views.run_fold import RunFold, is_run, run_view
 from dashboard.views.span import Segment, Span
 from dashboard.views.spans import Spans, span_tree
+from dashboard.views.status import CapabilityView, GroupView, StatusView
 from dashboard.views.trace import TraceView, trace_view
 
 __all__ = [
     "FREE",
+    "Activity",
+    "AgentView",
+    "CapabilityView",
     "Cost",
+    "GroupView",
+    "ProcessView",
     "Question",
     "RunFold",
     "RunView",
     "Segment",
     "Span",
     "Spans",
+    "StatusView",
     "TaskView",
     "TraceView",
+    "activities",
+    "agent_views",
     "cost_of",
+    "effect_topics",
     "is_run",
+    "process_view",
+    "read_agents",
+    "read_status",
     "run_view",
     "span_tree",
     "trace_view",

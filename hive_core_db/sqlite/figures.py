@@ -12,7 +12,7 @@ _MAY_RUN = "state = 'ready' AND cancel_requested = 0"
 # From queue to queue through the partial index: a million items of one queue are one step.
 NEXT_QUEUE = f"SELECT min(queue) FROM work WHERE {_MAY_RUN} AND queue > ?"
 READY = f"""
-SELECT count(*), min(ready_at) FROM (SELECT ready_at FROM work WHERE {_MAY_RUN} AND queue = ? ORDER BY turn, position LIMIT ?)"""
+SELECT count(*), min(ready_at) FROM (SELECT ready_at FROM work WHERE {_MAY_RUN} AND queue = ? ORDER BY preferred, turn, position LIMIT ?)"""
 CLAIMED = "SELECT queue, count(*), min(claimed_at) FROM work WHERE lease_id IS NOT NULL GROUP BY queue"
 AT_REST = """
 SELECT queue, state, count(*) FROM (SELECT queue, state FROM work LIMIT ?)
