@@ -147,7 +147,7 @@ class NotADatabase(StoreError):
 
     code = "HIVE-STORE-011"
     sentence = "{url} is not a hive's database: {reason}"
-    hint = "name another file with HIVE_DB, or move this one away"
+    hint = "name another file or schema (`?schema=hive`) with HIVE_DB, or move this one away"
 
     url: str
     reason: str

@@ -26,7 +26,13 @@ def run(connection: Connection) -> None:
 def write_postgres() -> None:
     """Write the migrations' SQL for PostgreSQL, without a transaction of its own."""
     context.configure(
-        dialect_name="postgresql", target_metadata=metadata, as_sql=True, transactional_ddl=False, literal_binds=True
+        dialect_name="postgresql",
+        # Any other style would double each percent sign.
+        dialect_opts={"paramstyle": "named"},
+        target_metadata=metadata,
+        as_sql=True,
+        transactional_ddl=False,
+        literal_binds=True,
     )
     with context.begin_transaction():
         context.run_migrations()

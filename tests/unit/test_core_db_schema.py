@@ -167,7 +167,7 @@ async def test_a_place_that_cannot_hold_a_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "word"),
     [
-        ("postgresql://me:secret@host/hive", "postgresql"),
+        ("postgresql://me:secret@host/hive?color=red", "color"),
         ("mysql://host/x", "mysql"),
         ("sqlite://", "three slashes"),
         ("sqlite://host/x", "three slashes"),

@@ -77,7 +77,7 @@ END
 $body$;
 
 CREATE TRIGGER events_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON events
-    FOR EACH STATEMENT EXECUTE FUNCTION hive_refuse_change();"""
+    FOR EACH STATEMENT EXECUTE FUNCTION hive_refuse_change()"""
 
 
 def upgrade() -> None:
