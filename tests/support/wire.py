@@ -10,7 +10,7 @@ import contextlib
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ Fault = Literal["cut", "half", "no answer"]
 APPEND = b"hive_append"
 # What a server says behind every answer: the transaction is over, the next request may come (protocol, message ReadyForQuery).
 READY = b"Z\x00\x00\x00\x05"
+PARSE, BIND = b"P", b"B"
 # What a client asks first when it wants TLS (SSLRequest).
 TLS_WANTED = (80877103).to_bytes(4, "big")
 
@@ -92,15 +93,17 @@ class _Passing:
     reply: asyncio.StreamWriter
     server: asyncio.StreamReader
     request: asyncio.StreamWriter
-    appends: bool = False
+    appends: set[bytes] = field(default_factory=set)
     fault: Fault | None = None
 
     async def requests(self) -> None:
         """Pass what the client says."""
         while data := await self.client.read(65536):
-            # Prepared once, its name stands in the connection's first append only.
-            self.appends = self.appends or APPEND in data
-            if self.appends and self.wire._fault is not None:
+            # The function's name stands in what prepares the statement (Parse); what runs it (Bind) names the statement.
+            if data.startswith(PARSE) and APPEND in data:
+                self.appends.add(data[5 : data.index(b"\0", 5) + 1])
+            is_append = data.startswith(BIND) and any(name in data[:64] for name in self.appends)
+            if is_append and self.wire._fault is not None:
                 self.fault, self.wire._fault = self.wire._fault, None
             if self.fault == "half":
                 self.fault = None
