@@ -7,7 +7,7 @@
 
 -- One event that depends on nothing: the shortest way into the log.
 CREATE OR REPLACE FUNCTION hive_append_one(
-    wanted_epoch bigint, given_now bigint, is_fresh boolean, is_new_topic boolean,
+    wanted_epoch bigint, given_now bigint, is_fresh boolean, hint bigint, hints_at bigint, is_new_topic boolean,
     e_event_id text, e_stream text, e_topic text, e_correlation_id text, e_causation_id text, e_cause_position bigint, e_decided_by text,
     e_source text, e_schema_version smallint, e_payload text, e_metadata text, e_digest text, e_occurred_at bigint
 ) RETURNS bigint[] LANGUAGE plpgsql VOLATILE SET plan_cache_mode = force_generic_plan AS $body$
@@ -26,7 +26,9 @@ BEGIN
     IF epoch_now <> wanted_epoch THEN
         RETURN ARRAY[-1];
     END IF;
-    IF NOT is_fresh THEN
+    IF hint IS NOT NULL AND hints_at = first - 1 THEN
+        base := hint;
+    ELSIF NOT is_fresh THEN
         SELECT coalesce(max(e.version), 0) INTO base FROM events AS e WHERE e.stream = e_stream;
     END IF;
     INSERT INTO events (
@@ -47,7 +49,9 @@ $body$;
 -- A batch: what the verdicts depend on is verified in new statements behind the lock, then everything is written. All arrays may be null.
 --   e_*  events, in order; `version` counts from the stream's base (index `base` into `b_stream`; null: a fresh stream, from 0),
 --        `opens` is the offset of the append's first event (null: each event is an append of its own)
---   b_*  streams whose versions are read here; where `b_version` is not null, that is what it must be
+--   b_*  streams whose versions are needed; where `b_version` is not null, that is what it must be. `b_hint` is what the client
+--        knows of them as of the position `hints_at`: while nobody else appends, nothing needs to be read. Should another's events
+--        have filled the very positions that the client awaited of its own, the unique index refuses the versions.
 --   s_*  work items as the client believed them: first those of c_*, then those of g_*
 --   c_*  items that change, g_* that end, n_* that are new (position as an offset)
 -- Positions in `refs` are offsets. `least_head` is what the head must be at least, for checkpoints to lie within the log.
@@ -56,7 +60,7 @@ CREATE OR REPLACE FUNCTION hive_append(
     e_event_id text[], e_stream text[], e_topic text[], e_correlation_id text[], e_causation_id text[], e_cause_position bigint[],
     e_decided_by text[], e_source text[], e_schema_version smallint[], e_payload text[], e_metadata text[], e_digest text[],
     e_occurred_at bigint[], e_version bigint[], e_base integer[], e_opens bigint[],
-    b_stream text[], b_version bigint[], new_topics text[], quiet json, least_head bigint, owners json, lease_ids text[], blob_digests text[],
+    b_stream text[], b_version bigint[], b_hint bigint[], hints_at bigint, new_topics text[], quiet json, least_head bigint, owners json, lease_ids text[], blob_digests text[],
     documents json,
     s_work_id text[], s_state text[], s_fence bigint[], s_cancel_requested smallint[],
     g_work_id text[],
@@ -89,9 +93,16 @@ BEGIN
         RETURN ARRAY[-1];
     END IF;
     IF b_stream IS NOT NULL THEN
-        bases := ARRAY(
-            SELECT coalesce((SELECT max(e.version) FROM events AS e WHERE e.stream = b.stream), 0) FROM unnest(b_stream) AS b (stream)
-        );
+        IF hints_at = first - 1 AND array_position(b_hint, NULL) IS NULL THEN
+            bases := b_hint;
+        ELSE
+            bases := ARRAY(
+                SELECT coalesce(
+                    CASE WHEN hints_at = first - 1 THEN b.hint END, (SELECT max(e.version) FROM events AS e WHERE e.stream = b.stream), 0
+                )
+                FROM unnest(b_stream, b_hint) AS b (stream, hint)
+            );
+        END IF;
         IF b_version IS NOT NULL AND EXISTS (
             SELECT FROM unnest(b_version, bases) AS b (believed, stored) WHERE b.believed <> b.stored
         ) THEN

@@ -7,13 +7,15 @@ the batch is judged again, and the call repeated. The functions are in `ddl/post
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from hive_core_db.judge.batch import INLINE_LIMIT, PAYLOAD_LIMIT, SURELY_SMALL, Batch
 from hive_core_db.postgres.database import LANES, Database
 from hive_core_db.postgres.facts import Believed, Memory
+from hive_core_db.postgres.hints import Hints
 from hive_core_db.postgres.plan import (
     APPEND,
     APPEND_ONE,
@@ -33,6 +35,7 @@ INSERT INTO blobs (digest, body, used_at) VALUES ($1, $2, hive_now($3)) ON CONFL
 _ROUNDS: Final = 3
 _ROUNDS_ALONE: Final = 50
 _DEPENDS_ON_NOTHING: Final = AppendRequest(0)[2:]
+_version = itemgetter(StoredEvent._fields.index("version"))
 _ALREADY_THERE: Final = "23505"
 _CHANGED_MEANWHILE: Final = "HV001"
 
@@ -47,6 +50,14 @@ _FAULTS = (
     LookupError,
     AttributeError,
 )
+
+
+class _Passage(NamedTuple):
+    """What goes through a call: how many events, to which streams, and what its answer comes to (verdicts, versions)."""
+
+    events: int
+    streams: Collection[str]
+    finish: Callable[[Sequence[int]], tuple[list[Verdict], Mapping[str, int]]]
 
 
 class _Stale(Exception):
@@ -65,6 +76,7 @@ class Appender:
         self._database = database
         self._topics: set[str] = set()
         self._memory = Memory()
+        self._hints = Hints()
         self._head = 0
         self._under_way = [0] * LANES
 
@@ -97,19 +109,30 @@ class Appender:
         """Append events that depend on nothing: no judge is needed, and no fact believed."""
         epoch = batch[0].epoch
         if len(batch) == 1 and len(batch[0].events) == 1:
-            return [await self._one(lane, batch[0])]
+            return await self._one(lane, batch[0])
         columns = plain_columns(batch)
         if max(map(len, columns.events[9])) > SURELY_SMALL:
             raise _Stale
         topics = set(columns.events[2]) - self._topics
         arguments = plain_arguments(
-            columns, epoch=epoch, given_now=self._database.given_now(), topics=sorted(topics) or None
+            columns,
+            epoch=epoch,
+            given_now=self._database.given_now(),
+            topics=sorted(topics) or None,
+            hints=self._hints,
         )
-        answer = await self._call(lane, APPEND, arguments)
-        self._topics |= topics
-        return plain_verdicts(batch, columns.rows(answer[0], answer[1], answer[2:]), answer[0])
+        streams = columns.streams or ()
 
-    async def _one(self, lane: int, request: AppendRequest) -> Verdict:
+        def finish(answer: Sequence[int]) -> tuple[list[Verdict], Mapping[str, int]]:
+            first, stamp, *bases = answer
+            rows = columns.rows(first, stamp, bases)
+            versions = dict(zip(columns.events[1], map(_version, rows), strict=True)) if streams else {}
+            self._topics.update(topics)
+            return plain_verdicts(batch, rows, first), versions
+
+        return await self._call(lane, APPEND, arguments, _Passage(len(columns.events[0]), streams, finish))
+
+    async def _one(self, lane: int, request: AppendRequest) -> list[Verdict]:
         (
             event_id, stream, topic, correlation_id, causation_id, cause_position, decided_by, source,
             schema_version, payload, metadata, digest, occurred_at, fresh,
@@ -117,24 +140,28 @@ class Appender:
         if len(payload) > SURELY_SMALL:
             raise _Stale
         new = topic not in self._topics
-        answer = await self._call(
-            lane,
-            APPEND_ONE,
-            (
-                request.epoch, self._database.given_now(), fresh, new, event_id, stream, topic, correlation_id, causation_id,
-                cause_position, decided_by, source, schema_version, payload, metadata, digest, occurred_at,
-            ),
+        hints = self._hints
+        streams = (stream,)
+        (hint,), holds_at = (hints.of(streams), hints.holds_at(streams)) if not fresh else ((None,), None)
+        arguments = (
+            request.epoch, self._database.given_now(), fresh, hint, holds_at, new, event_id, stream, topic, correlation_id,
+            causation_id, cause_position, decided_by, source, schema_version, payload, metadata, digest, occurred_at,
         )  # fmt: skip
-        position, stamp, base = answer
-        if new:
-            self._topics.add(topic)
-        if cause_position is not None and cause_position < 0:
-            cause_position = position - 1 - cause_position
-        row = StoredEvent(
-            position, event_id, stream, base + 1, topic, correlation_id, causation_id, cause_position, decided_by, source,
-            schema_version, payload, metadata, digest, position, stamp if occurred_at is None else occurred_at, stamp,
-        )  # fmt: skip
-        return Appended(position, position, (row,))
+
+        def finish(answer: Sequence[int]) -> tuple[list[Verdict], Mapping[str, int]]:
+            position, stamp, base = answer
+            if new:
+                self._topics.add(topic)
+            cause = cause_position
+            if cause is not None and cause < 0:
+                cause = position - 1 - cause
+            row = StoredEvent(
+                position, event_id, stream, base + 1, topic, correlation_id, causation_id, cause, decided_by, source,
+                schema_version, payload, metadata, digest, position, stamp if occurred_at is None else occurred_at, stamp,
+            )  # fmt: skip
+            return [Appended(position, position, (row,))], {stream: base + 1}
+
+        return await self._call(lane, APPEND_ONE, arguments, _Passage(1, streams, finish))
 
     async def _judged(self, lane: int, batch: Sequence[AppendRequest], *, look: bool) -> list[Verdict]:
         facts = Believed(self._memory, batch, head=self._head)
@@ -174,12 +201,17 @@ class Appender:
 
     async def _write(self, lane: int, judged: Judged, staged: Batch, facts: Believed) -> list[Verdict]:
         database = self._database
-        arguments = judged.arguments(epoch=facts.epoch, given_now=database.given_now(), now=database.now())
-        answer = await self._call(lane, APPEND, arguments)
-        verdicts = judged.verdicts(answer)
-        self._topics.update(staged.new_topics)
-        self._learn(judged)
-        return verdicts
+        arguments = judged.arguments(
+            epoch=facts.epoch, given_now=database.given_now(), now=database.now(), hints=self._hints
+        )
+
+        def finish(answer: Sequence[int]) -> tuple[list[Verdict], Mapping[str, int]]:
+            verdicts = judged.verdicts(answer)
+            self._topics.update(staged.new_topics)
+            self._learn(judged)
+            return verdicts, judged.versions
+
+        return await self._call(lane, APPEND, arguments, _Passage(judged.count, judged.streams, finish))
 
     def _learn(self, judged: Judged) -> None:
         memory = self._memory
@@ -193,25 +225,34 @@ class Appender:
         for queue, turn in judged.work.turns:
             memory.turns[queue] = max(turn, memory.turns.get(queue, 0.0))
 
-    async def _call(self, lane: int, statement: str, arguments: Sequence[object]) -> list[int]:
-        """Call the database once.
+    async def _call(self, lane: int, statement: str, arguments: Sequence[object], passage: _Passage) -> list[Verdict]:
+        """Call the database once and say what came of it.
 
         Raises:
             _Stale: An assumption was wrong, or an id is known; nothing was written.
             ValueRefused: A value cannot be stored; nothing was written.
             StoreUnreachable: The connection was lost; what was asked may have happened.
         """
+        hints = self._hints
+        flight = hints.depart(passage.events, passage.streams)
         try:
             async with self._database.appender(lane) as connection:
                 answer: list[int] = await connection.fetchval(statement, *arguments)
         except StoreError as error:
+            hints.fail(flight)
             if getattr(error.__cause__, "sqlstate", None) in {_ALREADY_THERE, _CHANGED_MEANWHILE}:
                 raise _Stale from error
             raise
+        except BaseException:
+            hints.fail(flight)
+            raise
         if answer[0] < 0:
+            hints.fail(flight)
             raise _Stale
         self._head = max(self._head, answer[0] - 1)
-        return answer
+        verdicts, versions = passage.finish(answer)
+        hints.arrive(flight, answer[0], versions)
+        return verdicts
 
     async def _alone(self, lane: int, request: AppendRequest) -> Verdict:
         try:

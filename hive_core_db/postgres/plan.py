@@ -6,7 +6,7 @@ Pure: no connection passes here. The arguments are those of `ddl/postgres_append
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
@@ -16,6 +16,7 @@ from hive_core_db.judge.facts import Document
 from hive_core_db.judge.work_changes import WorkPlan
 from hive_core_db.judge.work_row import COLUMNS, MUTABLE, all_values, changed_values
 from hive_core_db.postgres.facts import Believed
+from hive_core_db.postgres.hints import Hints
 from hive_core_db.records import (
     AlreadyThere,
     Appended,
@@ -34,10 +35,10 @@ _STORED: Final = 4
 _CHANGED: Final = 1 + len(MUTABLE)
 _NEW: Final = len(COLUMNS)
 _TAIL: Final = 6
-_ARGUMENTS: Final = 2 + _EVENT_COLUMNS + 3 + _SIDE + _STORED + 1 + _CHANGED + _NEW + _TAIL
+_ARGUMENTS: Final = 2 + _EVENT_COLUMNS + 5 + _SIDE + _STORED + 1 + _CHANGED + _NEW + _TAIL
 APPEND: Final = f"SELECT hive_append({', '.join(f'${number}' for number in range(1, _ARGUMENTS + 1))})"
-APPEND_ONE: Final = f"SELECT hive_append_one({', '.join(f'${number}' for number in range(1, 18))})"
-_NOTHING_ELSE: Final = (None,) * (_ARGUMENTS - 21)
+APPEND_ONE: Final = f"SELECT hive_append_one({', '.join(f'${number}' for number in range(1, 20))})"
+_NOTHING_ELSE: Final = (None,) * (_ARGUMENTS - 23)
 
 _event: Callable[[tuple[object, ...]], StoredEvent] = partial(tuple.__new__, StoredEvent)
 _appended: Callable[[tuple[object, ...]], Appended] = partial(tuple.__new__, Appended)
@@ -148,9 +149,13 @@ def _numbered(columns: tuple[Sequence[Any], ...], firsts: list[int] | None) -> C
     return Columns(columns, versions, bases if asked else None, firsts, asked or None)
 
 
-def plain_arguments(columns: Columns, *, epoch: int, given_now: int | None, topics: list[str] | None) -> list[object]:
+def plain_arguments(
+    columns: Columns, *, epoch: int, given_now: int | None, topics: list[str] | None, hints: Hints
+) -> list[object]:
     """The call's arguments for requests that depend on nothing."""
-    return [epoch, given_now, *columns.arguments(), columns.streams, None, topics, *_NOTHING_ELSE]
+    streams = columns.streams
+    known, holds_at = (None, None) if streams is None else (hints.of(streams), hints.holds_at(streams))
+    return [epoch, given_now, *columns.arguments(), streams, None, known, holds_at, topics, *_NOTHING_ELSE]
 
 
 def plain_verdicts(batch: Sequence[AppendRequest], rows: list[StoredEvent], first: int) -> list[Verdict]:
@@ -167,7 +172,7 @@ def plain_verdicts(batch: Sequence[AppendRequest], rows: list[StoredEvent], firs
 
 
 class Judged:
-    """A judged batch on its way: its arguments for the call, and its verdicts from the answer."""
+    """A judged batch on its way: its arguments for the call, and from the answer its verdicts and its streams' ``versions``."""
 
     def __init__(self, batch: Sequence[AppendRequest], verdicts: list[Verdict], staged: Batch, facts: Believed) -> None:
         self.work: WorkPlan = staged.work.plan()
@@ -178,6 +183,7 @@ class Judged:
         self._accepted = [
             (request, verdict) for request, verdict in zip(batch, verdicts, strict=True) if type(verdict) is Appended
         ]
+        self.versions: dict[str, int] = {}
         self._columns = self._event_columns() if staged.rows else None
 
     @property
@@ -199,7 +205,17 @@ class Judged:
             list(told),
         )
 
-    def arguments(self, *, epoch: int, given_now: int | None, now: int) -> list[object]:
+    @property
+    def streams(self) -> Collection[str]:
+        """The streams whose versions are asked for."""
+        return self._facts.asked
+
+    @property
+    def count(self) -> int:
+        """How many events are appended."""
+        return len(self._staged.rows)
+
+    def arguments(self, *, epoch: int, given_now: int | None, now: int, hints: Hints) -> list[object]:
         """All arguments of the call."""
         facts, staged = self._facts, self._staged
         events: list[object] = [None] * _EVENT_COLUMNS
@@ -217,6 +233,8 @@ class Judged:
             *events,
             list(facts.asked) or None,
             believed if any(version is not None for version in believed) else None,
+            hints.of(facts.asked) or None,
+            hints.holds_at(facts.asked),
             staged.new_topics or None,
             *self._conditions(),
             *_work_arguments(self.work, self._start),
@@ -267,6 +285,7 @@ class Judged:
         """The verdicts, with the positions, versions and times that the call gave."""
         first, stamp = answer[0], answer[1]
         rows = [] if self._columns is None else self._columns.rows(first, stamp, answer[2:])
+        self.versions = {row.stream: row.version for row in rows}
         shift = first - self._start
         found: list[Verdict] = []
         for verdict in self._verdicts:
