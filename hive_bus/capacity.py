@@ -25,8 +25,11 @@ ENDLESS: Final = 1_000_000
 """The slots of a key whose concurrency nobody limits: they are counted only."""
 BURST_SECONDS: Final = 10.0
 """A bucket holds what its rate gives in so many seconds: at most that much comes at once after a pause."""
-FIRST_LOOK, LAST_LOOK = 0.1, 1.0
-"""Seconds until a full limit is asked again: twice as long each time, for other processes give slots back unasked."""
+FIRST_LOOK: Final = 0.05
+LAST_LOOK: Final = 0.25
+"""Seconds until a full limit is asked again, twice as long each time: other processes give slots back without a word."""
+UNHEARD: Final = 1.0
+"""Seconds until a store that was busy is asked for a limit again."""
 TOKENS: Final = " tokens"
 """What follows a key in the name of its token bucket; slots and the bucket of requests have the key's own name."""
 SLOWS: Final = frozenset({"rate_limit", "rate_limit_error", "overloaded_error"})
@@ -82,8 +85,8 @@ class Capacity:
     def pause(self, longest: float) -> float:
         """Seconds until a limit is worth another question, at most ``longest``."""
         now = asyncio.get_running_loop().time()
-        waits = (self._until[key] - now for key in self._waiting if key in self._until)
-        return max(0.0, min((longest, *waits)))
+        # Where the time is over already, something else is waited for: a free slot of a hand wakes by itself.
+        return min((longest, *(wait for key in self._waiting if (wait := self._until.get(key, 0.0) - now) > 0)))
 
     def shut(self, queue: str) -> bool:
         """Whether nothing of this queue can begin now, whatever it is."""
@@ -120,7 +123,7 @@ class Capacity:
                 allowed.append(claimed)
         await self._leave(granted)
         for key in self._waiting.keys() - self._before.keys():
-            _log.info("limit.waits", key=key, effects=self._waiting[key], seconds=round(self.pause(LAST_LOOK), 3))
+            _log.info("limit.waits", key=key, effects=self._waiting[key], seconds=round(self.pause(UNHEARD), 3))
         return allowed
 
     def refund(self, claimed: Claimed) -> None:
@@ -237,7 +240,7 @@ class Capacity:
             return await self._port.spend(bucket, rate, max(1.0, rate * BURST_SECONDS), amount) / _MICROSECONDS
         except StoreError as problem:
             self._unheard(key, problem)
-            return LAST_LOOK
+            return UNHEARD
 
     async def _leave(self, granted: Counter[str]) -> None:
         """Slots that nobody here can use after all go back at once, and so does the place in the row of those who wait."""
@@ -291,7 +294,7 @@ class Capacity:
             raise problem
         _log.warning("limit.unheard", error=str(problem))
         self._unsure.add(key)
-        self._later(key, LAST_LOOK)
+        self._later(key, UNHEARD)
 
     def _later(self, key: str, seconds: float) -> None:
         self._until[key] = max(asyncio.get_running_loop().time() + seconds, self._until.get(key, 0.0))

@@ -10,7 +10,6 @@ for what takes no time at all, that is done in the same append too, and so on.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,13 +88,13 @@ class HandRunner:
                     await self._serve(await patiently(self.bus.open_lease))
                 except* _LeaseLost:
                     _log.error("hands.lease_lost", worker=self.worker)
+        except asyncio.CancelledError:
+            if self.capacity.limits:
+                self._let_go()
+            raise
         finally:
             for each in forget:
                 each()
-            if self.capacity.limits:
-                # The lease may go on under a bus that does: what is held of limits must not.
-                with contextlib.suppress(BusClosed):
-                    _ = self.bus.spawn(self.capacity.end(), name="hands: limits")
 
     async def _serve(self, lease: ProcessLease) -> None:
         """Claim and perform under this lease."""
@@ -115,6 +114,17 @@ class HandRunner:
                     await _wait(self._wake, self.capacity.pause(self._offers.pause(POLL)))
             for task in watching:
                 task.cancel()
+        if self.capacity.limits:
+            await self.capacity.end()
+
+    def _let_go(self) -> None:
+        """The lease may go on under a bus that does: what is held of limits must not."""
+        ending = self.capacity.end()
+        try:
+            _ = self.bus.spawn(ending, name="hands: limits")
+        except (BusClosed, RuntimeError):
+            # The bus ends in this moment, and the lease with it.
+            ending.close()
 
     def drain(self) -> None:
         """Claim nothing more; what runs goes on to its end, then ``run`` returns."""
