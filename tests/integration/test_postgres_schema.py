@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import create_mock_engine
-from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.engine.mock import MockConnection
 
 from hive_core_db.engine import open_store
 from hive_core_db.postgres.driver import Connection, connect
@@ -20,7 +20,7 @@ from hive_core_db.url import PostgresUrl, parse
 from hive_errors.store import NotADatabase, SchemaOutdated, SchemaTooNew, ServerUnsuitable, StoreUnavailable
 from tests.conftest import NewDatabase
 from tests.contract.making import fill
-from tests.support.postgres import Servers, with_database
+from tests.support.postgres import with_database
 
 # Everything that a schema is made of, as the server describes it; `public.` and the like are left out by the search path.
 OBJECTS = """
@@ -87,41 +87,48 @@ def from_nothing() -> str:
     return script(None)
 
 
+@pytest.fixture
+def url(new_database: NewDatabase) -> str:
+    """An empty database; made here, for a test must not wait for it on its event loop."""
+    return new_database()
+
+
+@pytest.fixture
+def other(new_database: NewDatabase) -> str:
+    """Another empty database."""
+    return new_database()
+
+
 @pytest.fixture(params=[18, 16])
-def version(request: pytest.FixtureRequest, postgres_servers: Servers) -> int:
-    """A version whose server runs."""
-    number: int = request.param
-    postgres_servers.databases(number)
-    return number
+def pair(request: pytest.FixtureRequest, new_database: NewDatabase) -> tuple[str, str]:
+    """Two empty databases on a server of each version."""
+    return new_database(request.param), new_database(request.param)
 
 
-async def test_the_packaged_ddl_is_what_the_migrations_lead_to(
-    new_database: NewDatabase, version: int, from_nothing: str
-) -> None:
+async def test_the_packaged_ddl_is_what_the_migrations_lead_to(pair: tuple[str, str], from_nothing: str) -> None:
     """A new schema and an upgraded one have the same tables, columns, indexes, constraints, triggers and functions."""
-    fresh, migrated = await made(new_database(version)), new_database(version)
+    fresh, migrated = await made(pair[0]), pair[1]
     await run(migrated, from_nothing)
     assert await objects(fresh) == await objects(migrated)
 
 
-async def test_the_metadata_is_what_the_migrations_lead_to(new_database: NewDatabase) -> None:
+async def test_the_metadata_is_what_the_migrations_lead_to(url: str, other: str) -> None:
     """What SQLAlchemy would make of the metadata is what there is, down to collations and storage settings."""
     statements: list[str] = []
-    dialect = PGDialect()
-    engine = create_mock_engine(
-        "postgresql+asyncpg://", lambda sql, *_, **__: statements.append(str(sql.compile(dialect=dialect)))
+    engine: MockConnection = create_mock_engine(
+        "postgresql+asyncpg://", lambda sql, *_, **__: statements.append(str(sql.compile(dialect=engine.dialect)))
     )
     metadata.create_all(engine, checkfirst=False)
-    described, fresh = new_database(), await made(new_database())
+    described, fresh = other, await made(url)
     await run(described, ";\n".join(statements))
     found = {name: text for name, text in (await objects(fresh)).items() if name.split()[0] in FROM_METADATA}
     ours = {name: text for name, text in found.items() if "alembic_version" not in name}
     assert await objects(described) == ours
 
 
-async def test_an_older_schema_is_upgraded_from_where_it_is(new_database: NewDatabase, from_nothing: str) -> None:
+async def test_an_older_schema_is_upgraded_from_where_it_is(url: str, other: str, from_nothing: str) -> None:
     """The SQL for a schema of an earlier revision holds only what came later, and leads to the same place."""
-    old, fresh = new_database(), await made(new_database())
+    old, fresh = other, await made(url)
     first = from_nothing.partition("-- Running upgrade 0001 -> 0002")[0]
     await run(old, first)
     with pytest.raises(SchemaOutdated, match="0001"):
@@ -132,24 +139,22 @@ async def test_an_older_schema_is_upgraded_from_where_it_is(new_database: NewDat
     assert await objects(old) == await objects(fresh)
 
 
-async def test_processes_that_start_at_once_make_one_log(new_database: NewDatabase) -> None:
+async def test_processes_that_start_at_once_make_one_log(url: str) -> None:
     """Ten open an empty database together: one makes the schema, all find the same log."""
-    url = new_database()
     stores = await asyncio.gather(*(open_store(url) for _ in range(10)))
     assert len({(await store.log.meta()).log_id for store in stores}) == 1
     await asyncio.gather(*(store.close() for store in stores))
 
 
-async def test_a_schema_of_its_own_is_made_and_keeps_to_itself(new_database: NewDatabase) -> None:
+async def test_a_schema_of_its_own_is_made_and_keeps_to_itself(url: str) -> None:
     """Two logs live in one database, each in the schema that its address names; neither sees the other, nor ``public``."""
-    database = new_database()
-    one, two = with_database_schema(database, "one"), with_database_schema(database, "two")
-    stores = [await open_store(url) for url in (one, two)]
+    one, two = with_database_schema(url, "one"), with_database_schema(url, "two")
+    stores = [await open_store(address) for address in (one, two)]
     await fill(stores[0], 3)
     assert [await store.log.head() for store in stores] == [3, 0]
     for store in stores:
         await store.close()
-    async with session(database) as connection:
+    async with session(url) as connection:
         assert await connection.fetch("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
 
 
@@ -158,17 +163,16 @@ def with_database_schema(url: str, schema: str) -> str:
     return with_database(url, address_of(url).database or "", schema=schema)
 
 
-async def test_a_newer_schema_is_refused(new_database: NewDatabase) -> None:
+async def test_a_newer_schema_is_refused(url: str) -> None:
     """A schema of a later version is not touched."""
-    url = await made(new_database())
+    await made(url)
     await run(url, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaTooNew, match="9999"):
         await open_store(url)
 
 
-async def test_another_program_s_tables_are_left_alone(new_database: NewDatabase) -> None:
+async def test_another_program_s_tables_are_left_alone(url: str) -> None:
     """A schema that holds a table of one of our names is another program's, and the hint knows a way."""
-    url = new_database()
     await run(url, "CREATE TABLE events (id integer)")
     with pytest.raises(NotADatabase, match="events") as caught:
         await open_store(url)
@@ -176,16 +180,14 @@ async def test_another_program_s_tables_are_left_alone(new_database: NewDatabase
     await made(with_database_schema(url, "hive"))
 
 
-async def test_other_tables_beside_ours_are_fine(new_database: NewDatabase) -> None:
+async def test_other_tables_beside_ours_are_fine(url: str) -> None:
     """A program that embeds the hive keeps its own tables in the same schema."""
-    url = new_database()
     await run(url, "CREATE TABLE orders (id integer)")
     await made(url)
 
 
-async def test_nothing_is_made_unless_wished(new_database: NewDatabase) -> None:
+async def test_nothing_is_made_unless_wished(url: str) -> None:
     """``create=False`` refuses an empty database, and a database that is not there is named."""
-    url = new_database()
     with pytest.raises(NotADatabase, match="no log"):
         await open_store(url, create=False)
     with pytest.raises(StoreUnavailable, match="does_not_exist"):
@@ -199,9 +201,8 @@ async def test_nothing_is_made_unless_wished(new_database: NewDatabase) -> None:
         ("synchronous_commit = off", "may be lost"),
     ],
 )
-async def test_a_database_that_breaks_a_promise_is_refused(new_database: NewDatabase, setting: str, word: str) -> None:
+async def test_a_database_that_breaks_a_promise_is_refused(url: str, setting: str, word: str) -> None:
     """Another isolation, or commits that do not wait for the disk: the hint has the statement that mends it."""
-    url = new_database()
     name = address_of(url).database
     await run(url, f"ALTER DATABASE {name} SET {setting}")
     with pytest.raises(ServerUnsuitable, match=word) as caught:
@@ -210,9 +211,9 @@ async def test_a_database_that_breaks_a_promise_is_refused(new_database: NewData
 
 
 @pytest.mark.parametrize("statement", ["UPDATE events SET payload = '{}'", "DELETE FROM events", "TRUNCATE events"])
-async def test_events_are_changed_in_a_maintenance_session_only(new_database: NewDatabase, statement: str) -> None:
+async def test_events_are_changed_in_a_maintenance_session_only(url: str, statement: str) -> None:
     """Without a row in `maintenance`, in the same transaction, the database itself refuses, from whatever search path."""
-    url = with_database_schema(new_database(), "hive")
+    url = with_database_schema(url, "hive")
     async with await open_store(url) as store:
         await fill(store, 2)
     async with session(url) as connection:
