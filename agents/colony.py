@@ -97,7 +97,7 @@ def _enrolled(brain: Brain[Any], runner: HandRunner | None, hands: Sequence[Hand
         name=brain.name,
         kind="brain",
         capabilities=tuple(sorted({queue.removeprefix("task:") for hand in hands for queue in hand.queues})),
-        specialisation=(type(brain).__doc__ or "").strip().partition("\n")[0],
+        specialisation=(type(brain).__doc__ or "").strip().partition("\n")[0].replace("``", ""),
         version=package_version(),
         digest=decider(brain).rpartition(":")[2],
         concurrency=sum(hand.concurrency for hand in hands),

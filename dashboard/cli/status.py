@@ -35,7 +35,7 @@ async def status(
     if shell.json:
         shell.emit(view.as_dict())
         return
-    tables = [table for table in (list(_summary(view)), *_tables(view, shell.width)) if table]
+    tables = [table for table in (list(_summary(view, since)), *_tables(view, shell.width)) if table]
     for number, table in enumerate(tables):
         shell.print(*([""] if number else []), *table)
     if not view.processes:
@@ -54,9 +54,8 @@ def _seconds(since: str) -> float:
     return seconds
 
 
-def _summary(view: StatusView) -> Iterator[Line]:
+def _summary(view: StatusView, over: str) -> Iterator[Line]:
     """How it is, in a few lines."""
-    over = duration((view.now - view.since) / 1_000_000)
     yield [("database  ", "dim"), (view.database, "")]
     rate = f"{view.events_per_second:.2f} events/s over {over}"
     yield [("log       ", "dim"), (f"{view.log}, epoch {view.epoch}, at {view.head}; {rate}", "")]
@@ -89,9 +88,12 @@ def _tables(view: StatusView, width: int) -> Iterator[list[Line]]:
     yield columns(
         [_capability(one) for one in view.capabilities],
         width=width,
-        flexible=(8, 7, 6),
-        right=tuple(range(1, 11)),
-        head=("queue", "queued", "oldest", "running", "ended", "failed", "/min", "waited", "worked", "later", "agents"),
+        flexible=(10, 8, 9, 7, 6, 0),
+        right=tuple(range(1, 12)),
+        head=(
+            *("queue", "queued", "oldest", "running", "ended", "failed", "/min"),
+            *("waited", "95%", "worked", "95%", "later", "agents"),
+        ),
     )
     yield columns(
         [
@@ -152,16 +154,16 @@ def _capability(one: CapabilityView) -> tuple[str, ...]:
         str(did.ended) if did else "",
         str(did.failed or "") if did else "",
         f"{one.per_minute:.1f}" if one.per_minute is not None else "",
-        _span(did.waited if did else None),
-        _span(did.worked if did else None),
+        *_span(did.waited if did else None),
+        *_span(did.worked if did else None),
         str(one.delayed + one.waiting or ""),
         plural(one.agents, "agent") if one.agents else "nobody" if one.queued else "",
     )
 
 
-def _span(percentiles: tuple[float, float] | None) -> str:
+def _span(percentiles: tuple[float, float] | None) -> tuple[str, str]:
     """The median and the 95th percentile."""
-    return "" if percentiles is None else " / ".join(map(duration, percentiles))
+    return ("", "") if percentiles is None else (duration(percentiles[0]), duration(percentiles[1]))
 
 
 def _left(until: int | None, now: int) -> str:

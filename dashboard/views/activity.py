@@ -56,6 +56,7 @@ def activities(records: Iterable[Record]) -> dict[str, Activity]:
     """What the records say, by the queue's name. Of effects that began before them only the end is counted."""
     asked: dict[str, Record] = {}
     started: dict[str, int] = {}
+    taken: set[str] = set()
     tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
     for record in records:
         family, _, word = record.topic.rpartition(".")
@@ -66,9 +67,11 @@ def activities(records: Iterable[Record]) -> dict[str, Activity]:
         intent = asked.get(effect)
         queue = family if intent is None else _queue(intent)
         if word in _STARTS:
-            if intent is not None and effect not in started:
+            # A second attempt waits for its turn, not for a hand.
+            if intent is not None and effect not in taken:
                 tallies[queue].waited.append(record.recorded_at - intent.recorded_at)
             started[effect] = record.recorded_at
+            taken.add(effect)
         elif effect in started or word in _ENDS:
             tallies[queue].end(record, word, started.pop(effect, None))
         else:

@@ -118,17 +118,22 @@ def test_a_failing_event_can_be_discarded(hive: Console, agent: Popen[str]) -> N
     assert (discarded["key"], discarded["reason"]) == ("order-13", "a test order")
 
 
-def test_agents_shows_who_is_there(hive: Console, agent: Popen[str]) -> None:
-    """Processes with their leases, groups with the holders of their partitions, for people and for programs."""
+def test_agents_and_status_show_who_is_there(hive: Console, agent: Popen[str]) -> None:
+    """The agent with its process; groups with the holders of their partitions; for people and for programs."""
     _order(hive, 7)
     _follow(hive, "order.billed")
-    rows = hive("agents", "--json").json
-    (process,) = [row for row in rows if row["kind"] == "process"]
+    (row,) = hive("agents", "--json").json
+    assert (row["name"], row["presence"], row["process"], row["pid"]) == (
+        "billing",
+        "online",
+        "agent/billing",
+        agent.pid,
+    )
+    assert "billing  ● online" in hive("agents").out
+    (told,) = hive("status", "--json").json
+    (process,), (group,) = told["processes"], told["groups"]
     assert process["owner"] == "agent/billing"
-    (group,) = [row for row in rows if row["kind"] == "group"]
-    assert (group["group"], sum(group["held_by"].values())) == ("agent/billing/bill", group["partitions"])
-    shown = hive("agents").out
-    assert "agent/billing" in shown
+    assert (group["name"], sum(group["held_by"].values())) == ("agent/billing/bill", group["partitions"])
 
 
 def test_an_agent_takes_the_steps_of_its_capability(hive: Console, agent: Popen[str]) -> None:
