@@ -54,8 +54,6 @@ class Session:
         try:
             if error is None:
                 self.run(self._connection.close(timeout=_CLOSE_SECONDS))
-            else:
-                self._loop.call_soon_threadsafe(self._connection.terminate)
         finally:
             self._end()
 
@@ -84,9 +82,10 @@ class Session:
         """Commit the transaction that was begun."""
         self.run(self._transaction.commit())
 
-    def execute(self, script: str, *values: object) -> None:
-        """Run a statement, or without values any number of them."""
-        self.run(self._connection.execute(script, *values))
+    def execute(self, script: str, *values: object) -> str:
+        """Run a statement, or without values any number of them; return what the server says of the last."""
+        said: str = self.run(self._connection.execute(script, *values))
+        return said
 
     def fetch(self, query: str, *values: object) -> list[Row]:
         """Return all that a statement finds."""
@@ -109,9 +108,19 @@ class Session:
         return await self._connection.cursor(query, *values)
 
     def _end(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _drop(self) -> None:
+        """Nothing is waited for: what is under way is given up, and the server rolls it back."""
+        if self._connection is not None and not self._connection.is_closed():
+            self._connection.terminate()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
 
 def _next_size(size: int, page: Sequence[Sequence[Any]]) -> int:

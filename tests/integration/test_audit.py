@@ -1,124 +1,63 @@
-"""The auditor finds nothing in a sound file, and names each planted corruption."""
+"""The auditor finds nothing in a sound database, and names each planted corruption."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from hive_core_db.audit import Vocabulary, audit
+from hive_core_db.audit import audit
 from hive_core_db.engine import open_store
-from hive_core_db.records import (
-    CheckpointMove,
-    NewEvent,
-    ParkKey,
-    ViewWrite,
-    WorkClaim,
-    WorkEnd,
-    WorkInsert,
-    WorkRetry,
-)
-from hive_core_db.store import Store
+from hive_core_db.postgres.session import Session
+from hive_core_db.url import SqliteUrl, parse
 from hive_errors.store import StoreUnavailable
 from tests.contract.making import appended, event, fill
-
-RESULTS = {"mail.requested": ("mail.sent", "mail.failed"), "note.requested": ("note.kept",)}
-WORDS = Vocabulary(
-    results=RESULTS,
-    starts={"mail.started"},
-    retries={"mail.attempt_failed"},
-    queued=lambda topic, payload: topic != "note.requested" or "later" in payload,
-)
-LARGE = '"' + "x" * 70_000 + '"'
-
-
-def of(intent: NewEvent, topic: str) -> NewEvent:
-    """Return an event of an intent's life."""
-    return event("mail", topic=topic, causation_id=intent.event_id, correlation_id="run")
-
-
-def intended(cause: NewEvent, position: int, topic: str = "mail.requested") -> NewEvent:
-    """Return an intent that a brain decided."""
-    return event(
-        "mail",
-        topic=topic,
-        correlation_id="run",
-        causation_id=cause.event_id,
-        cause_position=position,
-        decided_by="brain@1",
-    )
-
-
-async def live(store: Store) -> None:
-    """Do a little of everything: events, a large body, an effect tried twice, an open one, a group, a view."""
-    lease = (await store.leases.open("worker", ttl=10**7)).lease_id
-    cause = event("run", correlation_id="run")
-    first = (await appended(store, cause)).first
-    await fill(store, 5)
-    await appended(store, event("body", payload=LARGE))
-    done, waiting = intended(cause, first), intended(cause, first)
-    insert = WorkInsert(event_index=0, queue="q", state="ready")
-    await appended(store, done, work=(insert,))
-    await appended(store, waiting, intended(cause, first, "note.requested"), work=(insert,))
-    name = done.event_id
-    await appended(store, of(done, "mail.started"), work=(WorkClaim(work_id=name, fence=0, lease_id=lease),))
-    await appended(store, of(done, "mail.attempt_failed"), work=(WorkRetry(work_id=name, fence=1, delay=0),))
-    await appended(store, of(done, "mail.started"), work=(WorkClaim(work_id=name, fence=2, lease_id=lease),))
-    await appended(store, of(done, "mail.sent"), work=(WorkEnd(work_id=name, fence=3),))
-    claim = WorkClaim(work_id=waiting.event_id, fence=0, lease_id=lease)
-    await appended(store, of(waiting, "mail.started"), work=(claim,))
-    await store.checkpoints.ensure_group("g", partitions=2, start=0)
-    await store.checkpoints.join("g", lease)
-    partition = await store.checkpoints.take("g", 0, lease)
-    assert partition is not None
-    move = CheckpointMove(group="g", partition=0, position=8, lease_id=lease, fence=partition.fence)
-    park = ParkKey(group="g", key="k", partition=0, from_position=5, attempt=1, retry_in=None, error="it broke")
-    views = tuple(ViewWrite(view="v", version=1, key="k", position=at, body="{}") for at in (3, 6))
-    await appended(store, event("run"), checkpoints=(move,), parks=(park,), views=views)
-    await store.leases.close((await store.leases.open("gone", ttl=10**7)).lease_id)
+from tests.support.lived import RESULTS, WORDS, audited, live
 
 
 @pytest.fixture
-async def sound(tmp_path: Path) -> Path:
-    """A file in which a little of everything happened."""
-    path = tmp_path / "sound.db"
-    store = await open_store(str(path))
-    await live(store)
-    await store.close()
-    return path
-
-
-async def test_a_sound_file_has_no_findings(sound: Path) -> None:
-    """With the vocabulary, with only its results, and without; from an address and from a connection."""
-    assert list(audit(str(sound), vocabulary=WORDS)) == []
-    assert list(audit(f"sqlite:///{sound}")) == []
-    db = sqlite3.connect(sound)
-    # Without `queued`, an intent that never goes into the queue looks lost: only floor 3 knows better.
-    assert [found.code for found in audit(db, vocabulary=RESULTS)] == ["intent-lost"]
-    db.close()
-
-
-async def test_a_program_may_name_a_cause_of_another_system(tmp_path: Path) -> None:
-    """A causation id that is kept elsewhere is no finding, unless a brain had a hand in that correlation."""
-    path = str(tmp_path / "hive.db")
-    async with await open_store(path) as store:
+async def sound(hive_url: str) -> str:
+    """A database in which a little of everything happened."""
+    async with await open_store(hive_url) as store:
         await live(store)
+    return hive_url
+
+
+async def test_a_sound_database_has_no_findings(sound: str) -> None:
+    """With the vocabulary, without it, and with only its results."""
+    assert await audited(sound) == []
+    assert await audited(sound, None) == []
+    # Without `queued`, an intent that never goes into the queue looks lost: only floor 3 knows better.
+    assert [found.code for found in await audited(sound, RESULTS)] == ["intent-lost"]
+
+
+@pytest.mark.sqlite_only("a connection of the driver's is given")
+async def test_an_open_file_is_audited_through_its_connection(sound: str) -> None:
+    """Who holds a connection need not open another."""
+    with closing(sqlite3.connect(sound.removeprefix("sqlite:///"))) as db:
+        assert list(audit(db, vocabulary=WORDS)) == []
+
+
+async def test_a_program_may_name_a_cause_of_another_system(sound: str) -> None:
+    """A causation id that is kept elsewhere is no finding, unless a brain had a hand in that correlation."""
+    async with await open_store(sound) as store:
         await appended(store, event("shop", correlation_id="shop", causation_id="an order in another system"))
-        assert list(audit(path, vocabulary=WORDS)) == []
+        assert await audited(sound) == []
         await appended(store, event("run", correlation_id="run", causation_id="an order in another system"))
-    assert [found.code for found in audit(path, vocabulary=WORDS)] == ["cause-missing"]
+    assert [found.code for found in await audited(sound)] == ["cause-missing"]
 
 
-async def test_a_log_in_use_is_audited_as_of_one_moment(tmp_path: Path) -> None:
+async def test_a_log_in_use_is_audited_as_of_one_moment(sound: str) -> None:
     """What is appended while the auditor reads does not confuse it."""
-    path = str(tmp_path / "hive.db")
-    store = await open_store(path)
-    await live(store)
-    findings = audit(path, vocabulary=WORDS)
-    await fill(store, 50)
-    assert list(findings) == []
-    await store.close()
+    async with await open_store(sound) as store:
+        audits = [asyncio.create_task(audited(sound)) for _ in range(3)]
+        while not all(one.done() for one in audits):
+            await fill(store, 50, correlation_id="run", stream="busy")
+        assert [await one for one in audits] == [[], [], []]
 
 
 def test_there_must_be_something_to_audit(tmp_path: Path) -> None:
@@ -151,7 +90,7 @@ PLANTED: dict[str, tuple[list[str], set[str]]] = {
         {"id-twice"},
     ),
     "another payload": (["UPDATE events SET payload = '{\"n\":2}' WHERE position = 4"], {"digest"}),
-    "another body": (["UPDATE blobs SET body = X'00'"], {"digest"}),
+    "another body": (["UPDATE blobs SET body = substr(body, 2)"], {"digest"}),
     "a lost body": (["DELETE FROM blobs"], {"blob-missing"}),
     "an unknown cause": (
         ["UPDATE events SET causation_id = 'nobody' WHERE topic = 'note.requested'"],
@@ -231,23 +170,37 @@ PLANTED: dict[str, tuple[list[str], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-async def test_a_planted_corruption_is_named(sound: Path, name: str) -> None:
-    """Written straight into a copy of the file, without its constraints; the auditor says which invariant is broken."""
+async def test_a_planted_corruption_is_named(sound: str, name: str) -> None:
+    """Written straight into the database, without its constraints; the auditor says which invariant is broken."""
     statements, codes = PLANTED[name]
-    db = sqlite3.connect(sound)
-    with db:
-        unprotect(db)
-        for statement in statements:
-            assert db.execute(statement).rowcount > 0, statement
-    db.close()
-    findings = list(audit(str(sound), vocabulary=WORDS))
+    await asyncio.to_thread(plant, sound, statements)
+    findings = await audited(sound)
     assert {found.code for found in findings} == codes, list(map(str, findings))
     assert all(found.code in str(found) and found.expected and found.actual for found in findings)
 
 
-def unprotect(db: sqlite3.Connection) -> None:
-    """Take the constraints of the log away: a corruption does not ask for permission."""
-    db.execute("ALTER TABLE events RENAME TO protected")
-    db.execute("CREATE TABLE events AS SELECT * FROM protected")
-    db.execute("DROP TRIGGER events_no_delete")
-    db.execute("DROP TABLE protected")
+def plant(url: str, statements: Sequence[str]) -> None:
+    """Take the constraints of the log away, for a corruption does not ask for permission; then change something."""
+    address = parse(url)
+    if isinstance(address, SqliteUrl):
+        with closing(sqlite3.connect(address.path)) as db, db:
+            for statement in UNPROTECT_SQLITE:
+                db.execute(statement)
+            for statement in statements:
+                assert db.execute(statement).rowcount > 0, statement
+        return
+    with Session(address) as session:
+        session.execute(UNPROTECT_POSTGRES)
+        for statement in statements:
+            assert not session.execute(statement).endswith(" 0"), statement
+
+
+UNPROTECT_SQLITE = (
+    "ALTER TABLE events RENAME TO protected",
+    "CREATE TABLE events AS SELECT * FROM protected",
+    "DROP TRIGGER events_no_delete",
+    "DROP TABLE protected",
+)
+UNPROTECT_POSTGRES = """
+ALTER TABLE events DISABLE TRIGGER USER;
+ALTER TABLE events DROP CONSTRAINT events_pkey, DROP CONSTRAINT events_event_id, DROP CONSTRAINT events_stream_version;"""
