@@ -12,6 +12,7 @@ from hive_core_db.records import WorkItem
 from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.runner import Runner
 from hive_core_db.sqlite.work_changes import COLUMNS, UPDATE
+from hive_core_db.work_items import item_of, reason_of
 
 _ROWS = f"SELECT {COLUMNS} FROM work"
 _MAY_RUN = "state = 'ready' AND cancel_requested = 0"
@@ -57,7 +58,7 @@ class SqliteWorkQueue:
                 if worker is not None:
                     pages.append(_rows(db, READY, (queue, worker, limit)))
                 pages.append(_rows(db, HELD_OUT, (worker, queue, now, limit)))
-            return [_item(row) for row, _ in zip(merge(*pages, key=_in_turn), range(limit), strict=False)]
+            return [item_of(row) for row, _ in zip(merge(*pages, key=_in_turn), range(limit), strict=False)]
 
         return await self._runner.read(job)
 
@@ -66,9 +67,9 @@ class SqliteWorkQueue:
         now = self._now()
 
         def job(db: sqlite3.Connection) -> list[WorkItem]:
-            found = {row.work_id: _item(row, _reason(row, now)) for row in _rows(db, DUE, (now, limit))}
+            found = {row.work_id: item_of(row, reason_of(row, now)) for row in _rows(db, DUE, (now, limit))}
             for row in _rows(db, DEAD, (now, limit)):
-                found.setdefault(row.work_id, _item(row, "lease"))
+                found.setdefault(row.work_id, item_of(row, "lease"))
             return list(found.values())[:limit]
 
         return await self._runner.read(job)
@@ -104,14 +105,14 @@ class SqliteWorkQueue:
 
         def job(db: sqlite3.Connection) -> list[WorkItem]:
             found = _rows(db, ALL, ()) if correlation_id is None else _rows(db, OF_CORRELATION, (correlation_id,))
-            return [_item(row) for row in found]
+            return [item_of(row) for row in found]
 
         return await self._runner.read(job)
 
     async def item(self, work_id: str) -> WorkItem | None:
         """Return an open item, None if it has ended or never was."""
         rows = await self._runner.read(lambda db: _rows(db, ONE, (work_id,)))
-        return _item(rows[0]) if rows else None
+        return item_of(rows[0]) if rows else None
 
     async def cancelled(self, lease_id: str) -> list[str]:
         """Return what this lease holds and was asked to end."""
@@ -121,33 +122,3 @@ class SqliteWorkQueue:
 
 def _rows(db: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> list[WorkRow]:
     return [WorkRow(*row) for row in db.execute(statement, values).fetchall()]
-
-
-def _reason(row: WorkRow, now: int) -> str:
-    if row.cancel_requested and row.state != "claimed":
-        return "cancel"
-    deadlines = row.deadlines()
-    struck = [reason for reason, time in deadlines.items() if time <= now]
-    # The one that struck first says what happened.
-    return min(struck, key=lambda reason: deadlines[reason])
-
-
-def _item(row: WorkRow, reason: str | None = None) -> WorkItem:
-    return WorkItem(
-        work_id=row.work_id,
-        position=row.position,
-        topic=row.topic,
-        correlation_id=row.correlation_id,
-        stream=row.stream,
-        queue=row.queue,
-        state=row.state,
-        turn=row.turn,
-        attempt=row.attempt,
-        fence=row.fence,
-        lease_id=row.lease_id,
-        cancel_requested=bool(row.cancel_requested),
-        due_at=row.due_at,
-        claimed_at=row.claimed_at,
-        inserted_at=row.inserted_at,
-        reason=reason,
-    )
