@@ -66,8 +66,8 @@ class _SqliteEnd:
         return str(self._address)
 
     def rows(self, query: str) -> Iterator[Row]:
-        for row in self._db.execute(query):
-            yield row  # noqa: UP028 - `yield from` would close the cursor of a database that is closed
+        for row in self._db.execute(query):  # noqa: UP028 - `yield from` would close the cursor of a database that is closed
+            yield row
 
     def fill(self, table: str, columns: Sequence[str], rows: Iterator[Row]) -> None:
         names, marks = ", ".join(f'"{name}"' for name in columns), ", ".join("?" * len(columns))

@@ -55,8 +55,8 @@ class SqliteSnapshot:
 
     def rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """Yield what a statement finds."""
-        for row in self._db.execute(query, values):
-            yield row  # noqa: UP028 - `yield from` would close the cursor of a database that is closed
+        for row in self._db.execute(query, values):  # noqa: UP028 - `yield from` would close the cursor of a database that is closed
+            yield row
 
 
 class Damaged(Exception):
