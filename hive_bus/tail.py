@@ -104,11 +104,10 @@ class Tail:
             if not self._waiters and not self._listeners:
                 await self._sleep(None)
                 continue
-            if self._behind <= self.head:
-                # A waiter that comes and goes with every event must not make every event a poll.
-                if (wait := next_poll - loop.time()) > 0:
-                    await self._sleep(wait)
-                    continue
+            # A waiter that comes and goes with every event must not make every event a poll.
+            if self._behind <= self.head and (wait := next_poll - loop.time()) > 0:
+                await self._sleep(wait)
+                continue
             next_poll = loop.time() + POLL_SECONDS
             await self._look()
 
