@@ -23,7 +23,7 @@ async def status(
         str, typer.Option("--since", metavar="TIME", help="How far back rates and latencies look: 90s, 15m, 1h, 2d.")
     ] = "1h",
 ) -> None:
-    """Show whether the hive is well, what waits for whom, and how fast it goes.
+    """Show whether the hive is well, and what waits for whom.
 
     What needs somebody's eye comes first; then processes, queues, groups, limits, and the runs with open work.
     """
@@ -48,9 +48,9 @@ def _seconds(since: str) -> float:
     try:
         seconds = parse_duration(since)
     except ValueError as problem:
-        raise UsageWrong(name="--since", value=since, reason=str(problem), remedy="try 90s, 15m, 1h or 2d") from problem
+        raise UsageWrong(name="--since", value=since, reason=str(problem), remedy="90s, 15m, 1h or 2d") from problem
     if not seconds:
-        raise UsageWrong(name="--since", value=since, reason="it is no time at all", remedy="try 90s, 15m, 1h or 2d")
+        raise UsageWrong(name="--since", value=since, reason="it is no time at all", remedy="90s, 15m, 1h or 2d")
     return seconds
 
 

@@ -66,7 +66,7 @@ def test_a_time_that_is_none_is_refused(hive: Console, since: str) -> None:
     """With what would be one."""
     done = hive("status", "--since", since)
     assert done.code == 2
-    assert "try 90s, 15m, 1h or 2d" in done.err
+    assert "try: 90s, 15m, 1h or 2d" in done.err
 
 
 def test_status_tells_what_was_done_and_what_waits_for_nobody(hive: Console, serving: list[Popen[str]]) -> None:
