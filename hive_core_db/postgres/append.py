@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from operator import itemgetter
+from secrets import token_hex
 from typing import Final, NamedTuple
 
 from hive_core_db.judge.batch import INLINE_LIMIT, PAYLOAD_LIMIT, SURELY_SMALL, Batch
@@ -20,6 +21,8 @@ from hive_core_db.postgres.plan import (
     APPEND,
     APPEND_ONE,
     Judged,
+    Marks,
+    MarksOccur,
     plain_arguments,
     plain_columns,
     plain_verdicts,
@@ -114,12 +117,15 @@ class Appender:
         if max(map(len, columns.events[9])) > SURELY_SMALL:
             raise _Stale
         topics = set(columns.events[2]) - self._topics
-        arguments = plain_arguments(
-            columns,
-            epoch=epoch,
-            given_now=self._database.given_now(),
-            topics=sorted(topics) or None,
-            hints=self._hints,
+        arguments = _marked(
+            lambda marks: plain_arguments(
+                columns,
+                marks,
+                epoch=epoch,
+                given_now=self._database.given_now(),
+                topics=sorted(topics) or None,
+                hints=self._hints,
+            )
         )
         streams = columns.streams or ()
 
@@ -201,8 +207,10 @@ class Appender:
 
     async def _write(self, lane: int, judged: Judged, staged: Batch, facts: Believed) -> list[Verdict]:
         database = self._database
-        arguments = judged.arguments(
-            epoch=facts.epoch, given_now=database.given_now(), now=database.now(), hints=self._hints
+        arguments = _marked(
+            lambda marks: judged.arguments(
+                marks, epoch=facts.epoch, given_now=database.given_now(), now=database.now(), hints=self._hints
+            )
         )
 
         def finish(answer: Sequence[int]) -> tuple[list[Verdict], Mapping[str, int]]:
@@ -282,3 +290,11 @@ class Appender:
 def _is_plain(batch: Sequence[AppendRequest]) -> bool:
     epoch = batch[0].epoch
     return all(request[2:] == _DEPENDS_ON_NOTHING and request.epoch == epoch and request.events for request in batch)
+
+
+def _marked(arguments: Callable[[Marks], list[object]]) -> list[object]:
+    try:
+        return arguments(Marks())
+    except MarksOccur:
+        # Somebody keeps control characters in his texts. Nobody can have foreseen these:
+        return arguments(Marks(f"\x1f{token_hex(16)}", f"\x1e{token_hex(16)}"))

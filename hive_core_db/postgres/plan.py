@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import chain, repeat
+from operator import add
 from typing import Any, Final, NamedTuple
 
 from hive_core_db.judge.batch import Batch
@@ -35,20 +36,48 @@ _STORED: Final = 4
 _CHANGED: Final = 1 + len(MUTABLE)
 _NEW: Final = len(COLUMNS)
 _TAIL: Final = 6
-_ARGUMENTS: Final = 2 + _EVENT_COLUMNS + 5 + _SIDE + _STORED + 1 + _CHANGED + _NEW + _TAIL
+_ARGUMENTS: Final = 5 + _EVENT_COLUMNS + 5 + _SIDE + _STORED + 1 + _CHANGED + _NEW + _TAIL
 APPEND: Final = f"SELECT hive_append({', '.join(f'${number}' for number in range(1, _ARGUMENTS + 1))})"
 APPEND_ONE: Final = f"SELECT hive_append_one({', '.join(f'${number}' for number in range(1, 20))})"
-_NOTHING_ELSE: Final = (None,) * (_ARGUMENTS - 23)
+_NUMBERS: Final = frozenset({5, 8, 12})
+_PAYLOAD: Final = 9
+_NOTHING_ELSE: Final = (None,) * (_ARGUMENTS - 26)
 
 _event: Callable[[tuple[object, ...]], StoredEvent] = partial(tuple.__new__, StoredEvent)
 _appended: Callable[[tuple[object, ...]], Appended] = partial(tuple.__new__, Appended)
+
+
+class Marks(NamedTuple):
+    """What parts the values of a column in one text, and what stands for null among them."""
+
+    between: str = "\x1f"
+    null: str = "\x1e"
+
+
+class MarksOccur(Exception):
+    """A value holds one of the marks: others must be taken."""
+
+
+def joined(column: Sequence[str | None], marks: Marks) -> str:
+    """The column as one text: the driver writes that ten times as fast as an array.
+
+    Raises:
+        MarksOccur: A value holds a mark.
+        TypeError: A value is no text.
+    """
+    between, null = marks
+    nulls = column.count(None)
+    text = between.join([null if value is None else value for value in column] if nulls else column)  # type: ignore[arg-type]
+    if text.count(between) != len(column) - 1 or text.count(null) != nulls:
+        raise MarksOccur
+    return text
 
 
 class Columns(NamedTuple):
     """Events by column, as the call takes them and as the rows are made from them.
 
     ``versions`` count from the base of the stream, which is number ``bases`` (from 1) of ``streams``, or 0 where that is
-    None. ``firsts`` are offsets of each event's append. None for a whole column: 1, 0, and each event by itself.
+    None. ``firsts`` are offsets of each event's append. None for a whole column: 1, each has its own, and each by itself.
     """
 
     events: tuple[Sequence[Any], ...]
@@ -57,12 +86,22 @@ class Columns(NamedTuple):
     firsts: Sequence[int] | None
     streams: Sequence[str] | None
 
-    def arguments(self) -> list[object]:
-        """The sixteen arrays; a column without any value is sent as none."""
+    def arguments(self, marks: Marks, *, lean: Sequence[int] = ()) -> list[object]:
+        """The sixteen columns of the call; the payloads at the indexes of ``lean`` are stored elsewhere."""
         count = len(self.events[0])
-        arrays: list[object] = [None if column.count(None) == count else column for column in self.events[:13]]
-        arrays += (self.versions, self.bases, self.firsts)
-        return arrays
+        values: list[object] = []
+        for number, column in enumerate(self.events[:13]):
+            if column.count(None) == count:
+                values.append(None)
+            elif number in _NUMBERS:
+                values.append(column)
+            else:
+                if lean and number == _PAYLOAD:
+                    column = list(column)  # noqa: PLW2901 - the same column, with holes
+                    for index in lean:
+                        column[index] = None
+                values.append(joined(column, marks))
+        return [*values, self.versions, self.bases, self.firsts]
 
     def rows(self, first: int, stamp: int, stored: Sequence[int]) -> list[StoredEvent]:
         """The rows as they are stored, from the call's answer."""
@@ -73,9 +112,11 @@ class Columns(NamedTuple):
         count = len(ids)
         positions = range(first, first + count)
         versions: Iterable[int] = repeat(1) if self.versions is None else self.versions
-        if self.bases is not None:
-            bases = [0 if base is None else stored[base - 1] for base in self.bases]
-            versions = [base + version for base, version in zip(bases, versions, strict=False)]
+        if self.streams is not None:
+            bases = stored
+            if self.bases is not None:
+                bases = [0 if base is None else stored[base - 1] for base in self.bases]
+            versions = map(add, bases, versions)
         firsts: Sequence[int] = positions if self.firsts is None else [first + offset for offset in self.firsts]
         if causes.count(None) != count:
             # The cause is event i of the same append, named as -1 - i.
@@ -128,7 +169,7 @@ def plain_columns(batch: Sequence[AppendRequest]) -> Columns:
         if all(fresh):
             return Columns(columns, None, None, firsts, None)
         if not any(fresh):
-            return Columns(columns, None, range(1, len(streams) + 1), firsts, streams)
+            return Columns(columns, None, None, firsts, streams)
     return _numbered(columns, firsts)
 
 
@@ -150,12 +191,16 @@ def _numbered(columns: tuple[Sequence[Any], ...], firsts: list[int] | None) -> C
 
 
 def plain_arguments(
-    columns: Columns, *, epoch: int, given_now: int | None, topics: list[str] | None, hints: Hints
+    columns: Columns, marks: Marks, *, epoch: int, given_now: int | None, topics: list[str] | None, hints: Hints
 ) -> list[object]:
     """The call's arguments for requests that depend on nothing."""
     streams = columns.streams
     known, holds_at = (None, None) if streams is None else (hints.of(streams), hints.holds_at(streams))
-    return [epoch, given_now, *columns.arguments(), streams, None, known, holds_at, topics, *_NOTHING_ELSE]
+    named = None if streams is None or columns.bases is None else joined(streams, marks)
+    return [
+        epoch, given_now, *marks, len(columns.events[0]), *columns.arguments(marks), named, None, known, holds_at, topics,
+        *_NOTHING_ELSE,
+    ]  # fmt: skip
 
 
 def plain_verdicts(batch: Sequence[AppendRequest], rows: list[StoredEvent], first: int) -> list[Verdict]:
@@ -200,9 +245,9 @@ class Judged:
         return Columns(
             columns,
             [row.version - told.get(row.stream, 0) for row in rows],
-            [numbers.get(row.stream) for row in rows] if told else None,
+            [numbers.get(row.stream) for row in rows],
             [row.append_first - self._start for row in rows],
-            list(told),
+            list(told) or None,
         )
 
     @property
@@ -215,29 +260,26 @@ class Judged:
         """How many events are appended."""
         return len(self._staged.rows)
 
-    def arguments(self, *, epoch: int, given_now: int | None, now: int, hints: Hints) -> list[object]:
+    def arguments(self, marks: Marks, *, epoch: int, given_now: int | None, now: int, hints: Hints) -> list[object]:
         """All arguments of the call."""
         facts, staged = self._facts, self._staged
         events: list[object] = [None] * _EVENT_COLUMNS
         if self._columns is not None:
-            events = self._columns.arguments()
-            if staged.lean_rows:
-                payloads: list[object] = list(self._columns.events[9])
-                for index, _ in staged.lean_rows:
-                    payloads[index] = None
-                events[9] = payloads
+            events = self._columns.arguments(marks, lean=[index for index, _ in staged.lean_rows])
         believed = [facts.versions.get(stream) for stream in facts.asked]
         return [
             epoch,
             given_now,
+            *marks,
+            len(staged.rows),
             *events,
-            list(facts.asked) or None,
+            joined(list(facts.asked), marks) if facts.asked else None,
             believed if any(version is not None for version in believed) else None,
             hints.of(facts.asked) or None,
             hints.holds_at(facts.asked),
             staged.new_topics or None,
             *self._conditions(),
-            *_work_arguments(self.work, self._start),
+            *_work_arguments(self.work, self._start, marks),
             _records(self.work.turns, "queue", "current"),
             _records(
                 ((*slot, to) for slot, to in sorted(staged.ownership.moved.items())), "group_name", "number", "position"
@@ -304,25 +346,34 @@ class Judged:
         return found
 
 
-def _work_arguments(work: WorkPlan, start: int) -> list[object]:
-    stored = {row.work_id: row for row in work.stored}
-    # In the order of the call: those that change, then those that go.
-    checked = [stored[row.work_id] for row in work.changed] + [stored[work_id] for work_id in work.gone]
+def _work_arguments(work: WorkPlan, start: int, marks: Marks) -> list[object]:
     arrays: list[object] = [None] * (_STORED + 1 + _CHANGED + _NEW)
-    if checked:
-        arrays[:_STORED] = zip(
-            *((row.work_id, row.state, row.fence, row.cancel_requested) for row in checked), strict=True
+    if work.stored:
+        stored = {row.work_id: row for row in work.stored}
+        # In the order of the call: those that change, then those that go.
+        checked = [stored[row.work_id] for row in work.changed] + [stored[work_id] for work_id in work.gone]
+        arrays[:_STORED] = _columns(
+            ((row.work_id, row.state, row.fence, row.cancel_requested) for row in checked), marks
         )
     if work.gone:
-        arrays[_STORED] = work.gone
+        arrays[_STORED] = joined(work.gone, marks)
     if work.changed:
-        *changed, ids = zip(*map(changed_values, work.changed), strict=True)
+        *changed, ids = _columns(map(changed_values, work.changed), marks)
         arrays[_STORED + 1 : _STORED + 1 + _CHANGED] = [ids, *changed]
     if work.new:
-        columns: list[object] = list(zip(*map(all_values, work.new), strict=True))
+        columns = _columns(map(all_values, work.new), marks)
         columns[1] = [row.position - start for row in work.new]
         arrays[_STORED + 1 + _CHANGED :] = columns
     return arrays
+
+
+def _columns(rows: Iterable[tuple[object, ...]], marks: Marks) -> list[object]:
+    """Rows as arguments of the call: texts joined, numbers as arrays, a column without any value as null."""
+    columns: list[object] = []
+    for column in zip(*rows, strict=True):
+        value = next((value for value in column if value is not None), None)
+        columns.append(joined(column, marks) if isinstance(value, str) else None if value is None else column)
+    return columns
 
 
 def _park_arguments(requests: Sequence[AppendRequest], now: int) -> tuple[str | None, str | None]:
