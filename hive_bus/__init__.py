@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from hive_bus.bus import Bus, open_bus
     from hive_bus.clock import Clock
     from hive_bus.config import Settings, load_settings, tune_process
+    from hive_bus.crew import Crew
     from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
+    from hive_bus.enrolment import Enrolment
     from hive_bus.event import Draft, Event, RawEvent
     from hive_bus.factories import (
         AgentEventType,
@@ -50,8 +52,10 @@ __all__ = [
     "Bus",
     "Clock",
     "Context",
+    "Crew",
     "Draft",
     "EffectClass",
+    "Enrolment",
     "Event",
     "EventBus",
     "Failure",
@@ -98,7 +102,9 @@ _HOMES: Final[dict[str, str]] = {
         "bus": "Bus open_bus",
         "clock": "Clock",
         "config": "Settings load_settings tune_process",
+        "crew": "Crew",
         "effects": "EffectClass Failure Intent WorkPolicy",
+        "enrolment": "Enrolment",
         "event": "Draft Event RawEvent",
         "factories": (
             "AgentEventType SystemEventType TaskEventType WorkflowEventType "

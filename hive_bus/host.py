@@ -21,14 +21,7 @@ from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups import GroupMember, Owned
 from hive_bus.parking import COMMANDS, discarded
 from hive_bus.record import Record
-from hive_bus.session import (
-    Folder,
-    Session,
-    decided_by,
-    fold_topic,
-    key_of,
-    load,
-)
+from hive_bus.session import Folder, Session, decided_by, fold_topic, key_of, load
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger

@@ -31,6 +31,7 @@ from hive_errors import BusClosed, HiveError
 LOOK_SECONDS: Final = 1.0
 HEALTH_SECONDS: Final = 30.0
 GOODBYE_SECONDS: Final = 2.0
+LONGEST_REASON: Final = 500
 OVERLAP: Final = 60_000_000
 """Leases that ended so long before the last one seen, in microseconds, are looked at again: commits may overtake."""
 DAY: Final = 24 * 3600 * 1_000_000
@@ -75,7 +76,8 @@ class Registry:
             await asyncio.wait([self._keeping])
         # Cancelled while it drained: something was left.
         reason = "drained" if self.draining and kind is None else "stopped"
-        await self._leave(str(error) or type(error).__name__ if isinstance(error, Exception) else reason)
+        failure = str(error)[:LONGEST_REASON] or type(error).__name__
+        await self._leave(failure if isinstance(error, Exception) else reason)
 
     async def drain(self, *, within: float) -> None:
         """Say that everything here finishes what it has within so many seconds, and takes nothing new."""
