@@ -133,7 +133,8 @@ class HandRunner:
 
     def load(self) -> Load:
         """What runs here now, and what became of the rest."""
-        return self._delivery.tally.load({hand: self._load[id(hand)] for hand in self._hands}, ending=self._ending)
+        running = {hand: self._load[id(hand)] for hand in self._hands}
+        return self._delivery.tally.load(running, ending={*self._ending, *self._cancelled})
 
     def _note(self, rows: Sequence[StoredEvent]) -> None:
         """Remember fresh intents of this process's commits: they need not be read again."""

@@ -150,15 +150,14 @@ class Health:
     async def _conclude(self, found: dict[str, str], lease: ProcessLease) -> None:
         """Say what is new, and what has been well for two checks."""
         for name, message in found.items():
-            new = name not in self.wrong
-            self.wrong[name], self._clean[name] = message, 0
-            if new:
+            if name not in self.wrong:
                 await self._say(AlertRaised(name=name, message=message, lease_id=lease.lease_id, process=lease.owner))
+            self.wrong[name], self._clean[name] = message, 0
         for name in [name for name in self.wrong if name not in found]:
             self._clean[name] += 1
             if self._clean[name] >= CLEAN_CHECKS:
-                del self.wrong[name]
                 await self._say(AlertCleared(name=name, lease_id=lease.lease_id, process=lease.owner))
+                del self.wrong[name]
         self._bus.about["wrong"] = dict(self.wrong)
 
     async def _say(self, event: Event) -> None:

@@ -1,0 +1,158 @@
+"""What a process finds wrong with its own parts: real ones that stand still, until they move again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from hive_bus import Agent, Bus, Clock, HandContext, Record, open_bus
+from hive_bus.envelope import encode_event, work_changes
+from hive_bus.events.task import TaskReady
+from hive_bus.registry import Registry
+from hive_bus.subscription import FROM_BEGINNING
+from hive_core_db.records import AppendRequest, WorkCancel
+from tests.support.handling import Said, running, say, until
+
+OFTEN = 0.02
+
+
+@pytest.fixture
+async def bus(hive_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bus]:
+    """An open bus on a new database, where half a second of standing still is long."""
+    monkeypatch.setattr("hive_bus.health.STILL_SECONDS", 0.5)
+    async with open_bus(hive_url, source="here") as bus:
+        yield bus
+
+
+async def told(bus: Bus, topic: str) -> Record:
+    """The first record of a topic, as soon as it is there."""
+    async with asyncio.timeout(10), bus.subscribe(topic, start=FROM_BEGINNING) as records:
+        return await anext(records)
+
+
+async def wrong(bus: Bus) -> dict[str, str]:
+    """What the process's lease says is wrong with it."""
+    (lease,) = await bus.store.leases.live()
+    found: dict[str, str] = json.loads(lease.info).get("wrong", {})
+    return found
+
+
+@asynccontextmanager
+async def trouble(bus: Bus, name: str, *words: str) -> AsyncIterator[None]:
+    """Something is wrong: that is said with these words, stands in the lease, and is over when the block has mended it."""
+    raised = await told(bus, "system.alert_raised")
+    assert raised.data["name"] == name
+    for word in words:
+        assert word in raised.data["message"]
+
+    async def in_lease() -> bool:
+        return name in await wrong(bus)
+
+    await until(in_lease, bus)
+    yield
+    cleared = await told(bus, "system.alert_cleared")
+    assert cleared.data["name"] == name
+
+
+async def ask(bus: Bus, intent: TaskReady) -> str:
+    """What a brain does with its decision: the intent and its work, in one append; the work's id."""
+    event_id = bus.ids.event_id(bus.now())
+    event = encode_event(intent, stream="w/run", correlation_id="w", event_id=event_id, source="test")
+    await bus.submit(AppendRequest(epoch=bus.writer.epoch, events=(event,), work=work_changes((intent,))))
+    return event_id
+
+
+async def test_a_group_that_stands_still_is_noticed(bus: Bus) -> None:
+    """A handler hangs, and its partition has more to do: the group is named; when it moves, all is well."""
+    bus.lease_seconds = 0.4
+    agent, go = Agent("worker"), asyncio.Event()
+
+    @agent.on(Said, name="hangs")
+    async def hang(record: Record, ctx: Any) -> None:
+        await go.wait()
+
+    @agent.on(Said, name="goes")
+    async def walk(record: Record, ctx: Any) -> None: ...
+
+    async with running(agent.crew(bus, health_seconds=OFTEN)):
+        await say(bus, 1, 2)
+        async with trouble(bus, "groups", "agent/worker/hangs"):
+            go.set()
+    assert "goes" not in (await told(bus, "system.alert_raised")).data["message"]
+
+
+async def test_a_hand_that_does_not_end_is_noticed(bus: Bus) -> None:
+    """It was told to end, and goes on as if nothing had been said."""
+    bus.lease_seconds = 0.4
+    agent, begun, go = Agent("worker"), asyncio.Event(), asyncio.Event()
+
+    @agent.task(capability="pack")
+    async def pack(task: TaskReady, ctx: HandContext) -> str:
+        begun.set()
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                if go.is_set():
+                    raise
+        return "at last"
+
+    async with running(agent.crew(bus, health_seconds=OFTEN)):
+        work_id = await ask(bus, TaskReady(task_id="t", kind="worker", capability="pack"))
+        async with asyncio.timeout(10):
+            await begun.wait()
+        await bus.submit(AppendRequest(epoch=bus.writer.epoch, work=(WorkCancel(work_id=work_id),)))
+        async with trouble(bus, "hands", "1 effect told to end"):
+            go.set()
+
+
+async def test_work_that_falls_due_without_a_clock_is_noticed(bus: Bus) -> None:
+    """Nobody's clock runs: a delay has passed, and the work is not ready; a clock mends it."""
+    bus.lease_seconds = 0.4
+    async with Registry(bus, [], health_seconds=OFTEN):
+        await ask(bus, TaskReady(task_id="t", kind="worker", capability="pack", delay=0.01))
+        async with trouble(bus, "clock", "1 effect fell due"), running(Clock(bus)):
+            await told(bus, "system.alert_cleared")
+
+
+async def test_a_tail_that_sees_nothing_is_noticed(bus: Bus, hive_url: str) -> None:
+    """Others append, and this process does not hear of it, for nothing in it listens."""
+    async with Registry(bus, [], health_seconds=OFTEN), open_bus(hive_url, source="there") as other:
+        await say(other, 1, 2)
+        raised = await told(other, "system.alert_raised")
+    assert raised.data["name"] == "tail"
+    assert raised.data["process"] == "here"
+
+
+async def test_a_healthy_process_says_nothing(bus: Bus) -> None:
+    """However often it looks while there is work: no alert, no event but what was done."""
+    agent = Agent("worker")
+
+    @agent.on(Said)
+    async def walk(record: Record, ctx: Any) -> None: ...
+
+    @agent.task(capability="pack")
+    async def pack(task: TaskReady, ctx: HandContext) -> str:
+        return "packed"
+
+    looks = asyncio.Semaphore(0)
+
+    @agent.health
+    async def look() -> str | None:
+        looks.release()
+        return None
+
+    async with running(agent.crew(bus, health_seconds=OFTEN)):
+        for number in range(20):
+            await say(bus, number, stream=f"s{number}")
+            await ask(bus, TaskReady(task_id=f"t{number}", kind="worker", capability="pack"))
+            await looks.acquire()
+        for _ in range(50):
+            await looks.acquire()
+        assert await wrong(bus) == {}
+    assert [record.topic async for record in bus.read("system.*")] == []
