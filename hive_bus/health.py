@@ -20,7 +20,7 @@ from hive_bus.events.system import AlertCleared, AlertRaised
 from hive_bus.lease import ProcessLease
 from hive_bus.surely import surely
 from hive_core_db.records import AppendRequest
-from hive_errors import StoreError
+from hive_errors import HiveError, StoreError
 
 SLOW_LOOP: Final = 1.0
 """The loop may come late by so many seconds before it is said."""
@@ -150,15 +150,25 @@ class Health:
     async def _conclude(self, found: dict[str, str], lease: ProcessLease) -> None:
         """Say what is new, and what has been well for two checks."""
         for name, message in found.items():
-            if name not in self.wrong:
-                await self._say(AlertRaised(name=name, message=message, lease_id=lease.lease_id, process=lease.owner))
+            new = name not in self.wrong
+            # Before it is said: whoever is cancelled meanwhile clears it when it leaves.
             self.wrong[name], self._clean[name] = message, 0
+            if new:
+                await self._raise(AlertRaised(name=name, message=message, lease_id=lease.lease_id, process=lease.owner))
         for name in [name for name in self.wrong if name not in found]:
             self._clean[name] += 1
             if self._clean[name] >= CLEAN_CHECKS:
                 await self._say(AlertCleared(name=name, lease_id=lease.lease_id, process=lease.owner))
                 del self.wrong[name]
         self._bus.about["wrong"] = dict(self.wrong)
+
+    async def _raise(self, alert: AlertRaised) -> None:
+        """Say it, or forget it: the next check finds it again."""
+        try:
+            await self._say(alert)
+        except HiveError:
+            del self.wrong[alert.name]
+            raise
 
     async def _say(self, event: Event) -> None:
         bus = self._bus
