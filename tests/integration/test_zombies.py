@@ -43,13 +43,13 @@ class Scene:
         self._started.append(process)
         return process
 
-    async def seen(self, topic: str, fits: Callable[[Record], bool] = lambda _: True, *, start: int = 0) -> Record:
+    async def seen(self, *topics: str, fits: Callable[[Record], bool] = lambda _: True, start: int = 0) -> Record:
         """The first such record behind a position, as soon as it is there."""
-        async with self.bus.subscribe(topic, start=start or FROM_BEGINNING) as records:
+        async with self.bus.subscribe(*topics, start=start or FROM_BEGINNING) as records:
             async for record in records:
                 if fits(record):
                     return record
-        raise AssertionError(topic)
+        raise AssertionError(topics)
 
     async def stopped_at(self, gate: Gate, effect: EffectClass = EffectClass.IDEMPOTENT) -> Process:
         """A process that was stopped at its gate while it worked on the riddle, longer than its lease holds."""
@@ -100,16 +100,18 @@ async def test_a_zombie_moves_no_checkpoint(scene: Scene) -> None:
     await scene.begin("heir", "none")
     heard = await scene.seen("zombie.heard")
     head = await scene.wake(zombie)
-    refused = await scene.seen("zombie.refused", lambda one: by_zombie(one) and bool(one.data["topics"]), start=head)
+    refused = await scene.seen(
+        "zombie.refused", fits=lambda one: by_zombie(one) and bool(one.data["topics"]), start=head
+    )
     assert refused.data == {
         "member": "zombie",
         "verdict": "FencedOff",
         "topics": ["zombie.heard"],
         "moves": True,
     }
-    await scene.seen("zombie.back", by_zombie, start=head)
+    await scene.seen("zombie.back", fits=by_zombie, start=head)
     await scene.bus.publish(Asked(), stream="riddle-2/riddle", correlation_id="riddle-2")
-    await scene.seen("zombie.heard", lambda record: record.correlation_id == "riddle-2")
+    await scene.seen("zombie.heard", fits=lambda record: record.correlation_id == "riddle-2")
     records = await scene.ended()
     moves = [record for record in records if record.topic == "zombie.refused" and record.data["moves"]]
     assert {record.data["verdict"] for record in moves} == {"FencedOff"}
@@ -127,9 +129,11 @@ async def test_a_zombie_decides_nothing(scene: Scene, whom: str, verdict: str) -
     await scene.begin("heir", "none", whom=whom)
     await scene.seen("riddle.told")
     head = await scene.wake(zombie)
-    refused = await scene.seen("zombie.refused", lambda one: by_zombie(one) and bool(one.data["topics"]), start=head)
+    refused = await scene.seen(
+        "zombie.refused", fits=lambda one: by_zombie(one) and bool(one.data["topics"]), start=head
+    )
     assert (refused.data["verdict"], refused.data["topics"]) == (verdict, ["solve.requested"])
-    await scene.seen("zombie.back", by_zombie, start=head)
+    await scene.seen("zombie.back", fits=by_zombie, start=head)
     records = await scene.ended()
     assert [record.data["whom"] for record in told(records, "solve.requested")] == [whom]
     assert [record.data["how"] for record in told(records, "riddle.told")] == ["solved by heir"]
@@ -149,14 +153,15 @@ async def test_a_zombie_ends_no_intent(scene: Scene, effect: EffectClass, how: s
     await scene.begin("heir", "none")
     await scene.seen("riddle.told")
     head = await scene.wake(zombie)
-    await scene.seen("zombie.back", by_zombie, start=head)
+    await scene.seen("zombie.back", fits=by_zombie, start=head)
+    # Either it was told to stop, or its result was on its way: then that is kept.
+    await scene.seen("solve.superseded", "zombie.stopped", start=head)
     records = await scene.ended()
     assert [record.data["how"] for record in told(records, "riddle.told")] == [how]
     assert len(told(records, "solve.done") + told(records, "solve.failed")) == 1
     late = told(records, "solve.superseded")
     stopped = [record for record in records if record.topic == "zombie.stopped"]
     assert len(late) <= 1
-    assert late or stopped, "the zombie's work vanished without a word"
     print(f"{effect}: {len(late)} superseded, {len(stopped)} stopped")  # noqa: T201 - either is right
 
 
