@@ -5,8 +5,10 @@ Owns how a connection is opened and what its errors mean. Knows no tables.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
@@ -106,6 +108,7 @@ async def connect(
     """
     if asyncpg is None:
         raise DriverMissing(url=str(url), package="asyncpg", extra="hive-orchestrator[postgres]")
+    _check_files(url)
     # Nothing later may depend on the session, so what a session must know is said when it begins.
     settings = {"application_name": "hive"}
     if url.schema is not None:
@@ -133,6 +136,13 @@ async def connect(
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise translate(error, url) from error
     return opened
+
+
+def _check_files(url: PostgresUrl) -> None:
+    # The driver's word for a certificate that is not there is the same as for a server that is not.
+    for name in ("sslrootcert", "sslcert", "sslkey"):
+        if (file := url.tls.get(name)) is not None and not Path(file).is_file():
+            raise StoreUnavailable(url=str(url), reason=f"{name} is {file}, which is no file")
 
 
 def _alone_class() -> Any:
@@ -174,6 +184,9 @@ def translate(error: Exception, url: PostgresUrl, *, waited: float = COMMAND_SEC
     reason = str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
         return StoreBusy(url=address, waited=waited)
+    if isinstance(error, ssl.SSLError):
+        # A certificate that does not fit now will not fit later.
+        return StoreUnavailable(url=address, reason=f"TLS: {reason}")
     if isinstance(error, OSError):
         return StoreUnreachable(url=address, reason=reason)
     if isinstance(error, asyncpg.DataError) and isinstance(error, ValueError):
