@@ -2,7 +2,7 @@
 -- The head lock is taken first and never held across a round trip: a client that is stopped or killed during its call holds nobody up.
 -- A volatile function gets a new snapshot for each of its statements (READ COMMITTED), so what is read after the wait for the lock is fresh.
 -- Both answer with numbers. Above zero the first is a position: the first of the append, then recorded_at, then the versions that the
--- streams had. Below zero nothing was written: -1 the epoch, -2 versions, -3 quiet correlations, -4 the head, -5 owners, -6 leases,
+-- streams had (none where they were as the hints said). Below zero nothing was written: -1 the epoch, -2 versions, -3 quiet correlations, -4 the head, -5 owners, -6 leases,
 -- -7 blobs, -8 documents, -9 work items are not as the client believed.
 
 -- The values of a column that came as one text: the driver writes that ten times as fast as an array of texts.
@@ -85,6 +85,7 @@ DECLARE
     first bigint;
     stamp bigint;
     bases bigint[];
+    is_known boolean := false;
     written bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(1212765765, hashtext(current_schema()));
@@ -100,6 +101,7 @@ BEGIN
     IF b_hint IS NOT NULL THEN
         IF hints_at = first - 1 AND array_position(b_hint, NULL) IS NULL THEN
             bases := b_hint;
+            is_known := true;
         ELSE
             bases := ARRAY(
                 SELECT coalesce(
@@ -279,6 +281,6 @@ BEGIN
             view text, version smallint, key text, from_position bigint, until_position bigint, sort text, body text
         );
     END IF;
-    RETURN ARRAY[first, stamp] || bases;
+    RETURN CASE WHEN is_known THEN ARRAY[first, stamp] ELSE ARRAY[first, stamp] || bases END;
 END
 $body$;

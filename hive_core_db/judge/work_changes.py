@@ -53,14 +53,14 @@ class WorkPlan:
 
 
 class WorkChanges:
-    """The work items that a batch touches, as they will be after it."""
+    """The work items that a batch touches, as they will be after it; ``touched`` are their ids."""
 
     def __init__(self, facts: Facts, now: int) -> None:
         self._facts = facts
         self._now = now
         self._rows: dict[str, WorkRow | None] = {}
         self._stored: dict[str, WorkRow] = {}
-        self._touched: set[str] = set()
+        self.touched: set[str] = set()
         self._bases: dict[tuple[str, str], float] = {}
         self._queues: dict[str, float] = {}
         self._raised: set[str] = set()
@@ -81,7 +81,7 @@ class WorkChanges:
         """Let later requests of the batch see the draft."""
         if draft.rows:
             self._rows.update(draft.rows)
-            self._touched.update(draft.rows)
+            self.touched.update(draft.rows)
         self._bases.update(draft.bases)
         if draft.queues:
             self._queues.update(draft.queues)
@@ -90,7 +90,7 @@ class WorkChanges:
     def plan(self) -> WorkPlan:
         """What the accepted drafts come to, by key."""
         plan = WorkPlan()
-        for work_id in sorted(self._touched):
+        for work_id in sorted(self.touched):
             row = self._rows[work_id]
             stored = self._stored.get(work_id)
             if stored is not None:

@@ -128,10 +128,12 @@ class Appender:
             )
         )
         streams = columns.streams or ()
+        # Where the hints were exact, the answer does not repeat them.
+        hinted = self._hints.of(streams)
 
         def finish(answer: Sequence[int]) -> tuple[list[Verdict], Mapping[str, int]]:
             first, stamp, *bases = answer
-            rows = columns.rows(first, stamp, bases)
+            rows = columns.rows(first, stamp, bases or hinted)
             versions = dict(zip(columns.events[1], map(_version, rows), strict=True)) if streams else {}
             self._topics.update(topics)
             return plain_verdicts(batch, rows, first), versions

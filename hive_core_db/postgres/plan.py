@@ -103,8 +103,8 @@ class Columns(NamedTuple):
                 values.append(joined(column, marks))
         return [*values, self.versions, self.bases, self.firsts]
 
-    def rows(self, first: int, stamp: int, stored: Sequence[int]) -> list[StoredEvent]:
-        """The rows as they are stored, from the call's answer."""
+    def rows(self, first: int, stamp: int, stored: Sequence[int | None]) -> list[StoredEvent]:
+        """The rows as they are stored, from the call's answer; ``stored`` are the versions that its streams had."""
         (
             ids, streams, topics, correlations, causations, causes, deciders, sources, schemas, payloads, metadata, digests,
             occurred, _,
@@ -229,6 +229,7 @@ class Judged:
             (request, verdict) for request, verdict in zip(batch, verdicts, strict=True) if type(verdict) is Appended
         ]
         self.versions: dict[str, int] = {}
+        self._hinted: list[int | None] = []
         self._columns = self._event_columns() if staged.rows else None
 
     @property
@@ -266,6 +267,7 @@ class Judged:
         events: list[object] = [None] * _EVENT_COLUMNS
         if self._columns is not None:
             events = self._columns.arguments(marks, lean=[index for index, _ in staged.lean_rows])
+        self._hinted = hints.of(facts.asked)
         believed = [facts.versions.get(stream) for stream in facts.asked]
         return [
             epoch,
@@ -275,7 +277,7 @@ class Judged:
             *events,
             joined(list(facts.asked), marks) if facts.asked else None,
             believed if any(version is not None for version in believed) else None,
-            hints.of(facts.asked) or None,
+            self._hinted or None,
             hints.holds_at(facts.asked),
             staged.new_topics or None,
             *self._conditions(),
@@ -326,7 +328,7 @@ class Judged:
     def verdicts(self, answer: Sequence[int]) -> list[Verdict]:
         """The verdicts, with the positions, versions and times that the call gave."""
         first, stamp = answer[0], answer[1]
-        rows = [] if self._columns is None else self._columns.rows(first, stamp, answer[2:])
+        rows = [] if self._columns is None else self._columns.rows(first, stamp, answer[2:] or self._hinted)
         self.versions = {row.stream: row.version for row in rows}
         shift = first - self._start
         found: list[Verdict] = []

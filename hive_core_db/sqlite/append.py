@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Final
 
 from hive_core_db.judge.batch import INLINE_LIMIT, PAYLOAD_LIMIT, SURELY_SMALL, Batch
+from hive_core_db.judge.work_changes import WorkPlan
 from hive_core_db.judge.work_row import all_values, changed_values
 from hive_core_db.records import AppendRequest, ParkChange, ParkKey, Refused, StoredEvent, Verdict
 from hive_core_db.sqlite.blobs import KEEP_BLOB, PUT_BLOB
@@ -172,7 +173,16 @@ def _write(db: sqlite3.Connection, staged: Batch, now: int) -> None:
         db.executemany(KEEP_BLOB, staged.refs)
     if moved := staged.ownership.moved:
         db.executemany(MOVE, [(position, *slot) for slot, position in sorted(moved.items())])
-    work = staged.work.plan()
+    if staged.work.touched:
+        _write_work(db, staged.work.plan())
+    for request in staged.parks:
+        _park(db, request.parks, now)
+    for step in staged.views.steps:
+        for statement, values in view_statements(*step):
+            db.execute(statement, values)
+
+
+def _write_work(db: sqlite3.Connection, work: WorkPlan) -> None:
     if work.gone:
         db.executemany(DELETE, [(work_id,) for work_id in work.gone])
     if work.changed:
@@ -181,11 +191,6 @@ def _write(db: sqlite3.Connection, staged: Batch, now: int) -> None:
         db.executemany(INSERT, map(all_values, work.new))
     if work.turns:
         db.executemany(RAISE_QUEUE, work.turns)
-    for request in staged.parks:
-        _park(db, request.parks, now)
-    for step in staged.views.steps:
-        for statement, values in view_statements(*step):
-            db.execute(statement, values)
 
 
 def _insert(db: sqlite3.Connection, staged: Batch) -> None:
