@@ -102,7 +102,7 @@ async def agent(
                 shell.emit(
                     {
                         "agent": found.name,
-                        "database": url,
+                        "database": shell.place,
                         "subscriptions": len(found.subscriptions),
                         "hands": len(found.hands),
                     }
