@@ -21,7 +21,7 @@ from hive_bus.event import Event
 from hive_bus.host import BrainHost
 from hive_bus.load import Tally
 from hive_bus.record import Record
-from hive_bus.surely import surely
+from hive_bus.surely import patiently, surely
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import (
     AlreadyThere,
@@ -69,7 +69,7 @@ class Delivery:
         """How many attempts ended because their process died; only asked where it matters."""
         last = claimed.attempt >= claimed.policy.max_attempts
         if isinstance(outcome, Failure) and outcome.retryable and last:
-            return await lost_attempts(self._bus, claimed.record)
+            return await patiently(lambda: lost_attempts(self._bus, claimed.record))
         return 0
 
     def outcome(

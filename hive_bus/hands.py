@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hive_bus.ahead import Ahead, provisional
@@ -110,7 +111,8 @@ class HandRunner:
             while not self._draining or self._running:
                 self._wake.clear()
                 await self._cancel_asked(lease)
-                if self._draining or not await self._pull(lease, group):
+                # A database that is away fails before anything is claimed: from there on the appends are patient.
+                if self._draining or not await patiently(partial(self._pull, lease, group)):
                     await _wait(self._wake, self.capacity.pause(self._offers.pause(POLL)))
             for task in watching:
                 task.cancel()
@@ -328,7 +330,7 @@ class HandRunner:
         """Stop what somebody asked to end."""
         if not self._running:
             return
-        asked = await self.bus.store.work.cancelled(lease.lease_id)
+        asked = await patiently(lambda: self.bus.store.work.cancelled(lease.lease_id))
         # A task that has not begun would end without a word: everything that was started has its first step.
         await asyncio.sleep(0)
         for work_id in asked:
