@@ -59,7 +59,7 @@ def _summary(view: StatusView, over: str) -> Iterator[Line]:
     yield [("database  ", "dim"), (view.database, "")]
     rate = f"{view.events_per_second:.2f} events/s over {over}"
     yield [("log       ", "dim"), (f"{view.log}, epoch {view.epoch}, at {view.head}; {rate}", "")]
-    asked, *ends = (f"{count} {word}" for word, count in view.runs_since.items())
+    asked, *ends = (f"{_counted(count)} {word}" for word, count in view.runs_since.items())
     yield [("runs      ", "dim"), (f"{asked}, {', '.join(ends)} over {over}; {len(view.runs)} with open work", "")]
     if not view.attention:
         yield [("health    ", "dim"), ("✓ nothing needs anybody's eye", "green")]
@@ -148,7 +148,7 @@ def _capability(one: CapabilityView) -> tuple[str, ...]:
     did = one.activity
     return (
         one.queue,
-        thousands(one.queued) if one.queued else "",
+        _counted(one.queued) if one.queued else "",
         duration(one.oldest_wait) if one.queued else "",
         str(one.running or ""),
         str(did.ended) if did else "",
@@ -159,6 +159,13 @@ def _capability(one: CapabilityView) -> tuple[str, ...]:
         str(one.delayed + one.waiting or ""),
         plural(one.agents, "agent") if one.agents else "nobody" if one.queued else "",
     )
+
+
+def _counted(number: int) -> str:
+    """A count, with a plus where no more were counted."""
+    from dashboard.views.reading import COUNTED
+
+    return f"{thousands(number)}+" if number >= COUNTED else str(number)
 
 
 def _span(percentiles: tuple[float, float] | None) -> tuple[str, str]:
