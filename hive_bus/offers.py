@@ -1,8 +1,9 @@
 """Offers: what the queue has for this process's hands, which of it to try, and the intents behind it.
 
-All processes see the same head of the queue, and each item is claimed once. So whoever meets refusals looks
-further and picks by a number of its own (of item and worker), and leaves what is new to its rivals for some
-milliseconds; whoever meets none takes the head as it is. It claims nothing itself.
+All processes see the same head of the queue, and each item is claimed once. Whoever meets no refusals takes the
+head as it is. Whoever does looks further: items lie on a ring, by a digest of their ids, the living processes lie
+on it at equal distances, and each takes what comes next behind its own place; what is new it leaves for some
+milliseconds to those who are nearer. The place is a matter of speed only: the claim decides. It claims nothing itself.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ from hive_core_db.records import StoredEvent, WorkItem
 from hive_errors import HiveError
 
 REMEMBERED: Final = 10_000
-WIDEST: Final = 16
-"""At most so many times what it has slots for does a process look at, and no further than ``FARTHEST`` items."""
 SMALLEST: Final = 16
 FARTHEST: Final = 1_024
+"""How many items are read at least, and at most."""
 STAGGER: Final = 4_000
-"""Microseconds for which one step of rivalry leaves a new item to others, at most."""
+"""Microseconds for which a new item is left to each rival that is nearer to it."""
 CROWDED: Final = 8
-"""One refusal in so many claims is rivalry; so many rounds without one are peace."""
+"""One refusal in so many claims is rivalry."""
+PEACE: Final = 50
+"""So many rounds without a refusal are peace."""
+CENSUS_SECONDS: Final = 2.0
+"""How old the number of rivals may be."""
+_RING: Final = 2**32
 
 _log = get_logger(__name__)
 
@@ -44,16 +49,19 @@ class Offers:
     def __init__(self, bus: Bus, *, worker: str, by_queue: Mapping[str, Hand]) -> None:
         self._bus = bus
         self._worker = worker
-        self._salt = 0
         self._by_queue = by_queue
+        self._lease_id = ""
         self._intents: OrderedDict[str, Record] = OrderedDict()
-        self._width = 1
-        self._calm = 0
+        self._calm = PEACE
+        self._rivals = 1
+        self._place = 0
+        self._counted_at = float("-inf")
         self._ripe_at: float | None = None
 
     def begin(self, lease_id: str) -> None:
-        """Pick by other numbers than every other process does."""
-        self._salt = crc32(lease_id.encode())
+        """Begin under a lease: it is what the process is counted by."""
+        self._lease_id = lease_id
+        self._counted_at = float("-inf")
 
     def note(self, row: StoredEvent) -> None:
         """Remember an intent of this process's own commits: it need not be read again."""
@@ -71,11 +79,9 @@ class Offers:
     def told(self, tried: int, refused: int) -> None:
         """How many claims of a round were refused because somebody else was quicker."""
         if refused * CROWDED > tried:
-            self._width, self._calm = min(2 * self._width, WIDEST), 0
+            self._calm = 0
         elif tried and not refused:
             self._calm += 1
-            if self._calm >= CROWDED:
-                self._width, self._calm = max(1, self._width // 2), 0
 
     def pause(self, longest: float) -> float:
         """Seconds until what was left to rivals is anybody's, at most ``longest``."""
@@ -85,29 +91,45 @@ class Offers:
 
     async def page(self, queues: Sequence[str], *, limit: int, beyond: int) -> tuple[list[WorkItem], bool]:
         """Up to ``limit`` items to try, and ``beyond`` that many which are known to wait for something; whether more may be there."""
-        wished = limit * self._width + beyond
+        rivals = await self._count() if self._calm < PEACE else 1
+        wished = limit * rivals + beyond
         # Few sizes: a database that prepares its statements does so for each.
         window = max(SMALLEST, min(1 << (wished - 1).bit_length(), FARTHEST))
         items = await self._bus.store.work.claimable(queues, limit=window, worker=self._worker)
         more = len(items) == window
         self._ripe_at = None
-        if self._width == 1:
-            return items[: limit + beyond], more or len(items) > limit + beyond
-        ripe = self._ripe(items)
-        if len(ripe) > limit + beyond:
-            first = sorted(ripe, key=self._number)[: limit + beyond]
-            chosen = {item.work_id for item in first}
-            ripe, more = [item for item in ripe if item.work_id in chosen], True
-        return ripe, more
+        if rivals > 1:
+            items = self._ripe(items, rivals)
+            # A share and no more: what lies behind it is the next one's.
+            limit = min(limit, max(1, len(items) // rivals))
+            chosen = {item.work_id for item in sorted(items, key=self._distance)[: limit + beyond]}
+            mine = [item for item in items if item.work_id in chosen]
+        else:
+            mine = items[: limit + beyond]
+        return mine, more or len(items) > len(mine)
 
-    def _ripe(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """Without those that are left to rivals for the moment: each process waits another time for each item."""
-        now, longest = self._bus.now(), STAGGER * self._width
+    async def _count(self) -> int:
+        """How many processes live, and which of them this one is."""
+        now = asyncio.get_running_loop().time()
+        if now - self._counted_at > CENSUS_SECONDS:
+            living = sorted(lease.lease_id for lease in await self._bus.store.leases.live())
+            self._counted_at, self._rivals = now, max(2, len(living))
+            index = living.index(self._lease_id) if self._lease_id in living else 0
+            self._place = index * _RING // self._rivals
+        return self._rivals
+
+    def _distance(self, item: WorkItem) -> int:
+        """How far behind this process's place on the ring the item lies; what it appended itself is nearest."""
+        return 0 if item.work_id in self._intents else (crc32(item.work_id.encode()) - self._place) % _RING
+
+    def _ripe(self, items: Sequence[WorkItem], rivals: int) -> list[WorkItem]:
+        """Without those that are left to nearer ones for the moment."""
+        now, longest = self._bus.now(), STAGGER * rivals
         ripe, left = [], []
         for item in items:
             wait = 0
-            if item.attempt == 0 and item.work_id not in self._intents and now - item.inserted_at < longest:
-                wait = item.inserted_at + round(longest * self._number(item) / 2**32) - now
+            if item.attempt == 0 and now - item.inserted_at < longest:
+                wait = item.inserted_at + longest * self._distance(item) // _RING - now
             if wait > 0:
                 left.append(wait)
             else:
@@ -115,9 +137,6 @@ class Offers:
         if left:
             self._ripe_at = asyncio.get_running_loop().time() + min(left) / 1_000_000
         return ripe
-
-    def _number(self, item: WorkItem) -> int:
-        return crc32(item.work_id.encode(), self._salt)
 
     async def found(self, items: Sequence[WorkItem]) -> list[Claimed]:
         """The items with their intents; what this process cannot decode is left to others."""
