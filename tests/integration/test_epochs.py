@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from hive_core_db.records import Appended, AppendRequest, FencedOff, StoredEvent
 from hive_core_db.store import Store
 from hive_errors import EpochOver
 from tests.contract.making import START, Clock, event, positions, request, verdict
+from tests.support.console import Console
 from tests.support.lived import audited
 
 SECOND = 1_000_000
@@ -187,6 +189,26 @@ async def test_a_member_of_the_epoch_before_ends_and_the_next_one_goes_on(hive_u
         await follow(new, last=5)
     assert seen == set(range(6))
     assert await audited(hive_url) == []
+
+
+async def test_hive_up_of_the_epoch_before_ends_with_a_sentence(console_database: str, tmp_path: Path) -> None:
+    """It cannot know what it lost: it says what happened and what to do, and whoever supervises it starts it again."""
+    console = Console(tmp_path, console_database)
+    up = await asyncio.to_thread(console.start, "up")
+    try:
+        assert up.stderr is not None
+        assert "serving" in await asyncio.to_thread(up.stderr.readline)
+        await jumped(console.url)
+        assert await asyncio.to_thread(up.wait, 15) == 1
+        said = await asyncio.to_thread(up.stderr.read)
+        assert "began a new epoch: this process is of epoch 1, the log is at epoch 2" in said
+        assert "start this process again" in said
+        assert "Traceback" not in said
+    finally:
+        up.kill()
+        await asyncio.to_thread(up.communicate)
+    done = await asyncio.to_thread(console, "events", "system.epoch_started")
+    assert "epoch=2 first_position=1000000" in done.out
 
 
 def _number(record: Record) -> int:
