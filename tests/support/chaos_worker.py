@@ -13,9 +13,10 @@ from pathlib import Path
 from random import Random
 
 from agents.colony import Colony
-from hive_bus import Event, Hand, HandContext, open_bus
+from hive_bus import Bus, Event, Hand, HandContext, open_bus
 from hive_bus.effects import Failure
 from hive_bus.events import TaskReady, TaskReturned
+from hive_bus.surely import patiently
 from hive_bus.telemetry import configure_logging
 from tests.support.chaos_world import EFFECTS, LEASE_SECONDS, LONGEST_EFFECT, Act, World
 
@@ -51,7 +52,8 @@ async def serve(url: str, name: str, directory: Path) -> None:
     """Host the colony until SIGTERM."""
     configure_logging(json=False, level="WARNING")
     world = World(directory)
-    async with open_bus(url, source=name) as bus:
+    # It may be started while the server is away: whoever runs a hive for good starts it again until it is there.
+    async with await patiently(lambda: _opened(url, name)) as bus:
         bus.lease_seconds = LEASE_SECONDS
         colony = Colony(bus, extra_hands=[WorldHand(effect, world, name) for effect in EFFECTS])
         async with asyncio.TaskGroup() as tasks:
@@ -59,6 +61,10 @@ async def serve(url: str, name: str, directory: Path) -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
             sys.stdout.write("serving\n")
             sys.stdout.flush()
+
+
+async def _opened(url: str, name: str) -> Bus:
+    return await open_bus(url, source=name)
 
 
 if __name__ == "__main__":
