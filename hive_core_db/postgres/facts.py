@@ -156,9 +156,6 @@ class Believed:
         """Read every fact of the batch, and look every event id up; from then on refusals are well founded."""
         self.exact = True
         self.asked.clear()
-        row = await database.fetchrow(HEAD)
-        assert row is not None
-        self.epoch, self.head = row
         ids = [event.event_id for request in self._batch for event in request.events]
         self._known = {row[0]: KnownEvent(*row[1:]) for row in await database.fetch(KNOWN, ids)}
         if self.versions:
@@ -180,6 +177,10 @@ class Believed:
             await self._fetch_items(database, list(self._items))
         if self._documents:
             await self._fetch_documents(database)
+        # The head last: a position beyond it is one of this very batch, and none that was read above.
+        row = await database.fetchrow(HEAD)
+        assert row is not None
+        self.epoch, self.head = row
 
     async def _fetch_documents(self, database: Database) -> None:
         views, versions, keys = zip(*self._documents, strict=True)
