@@ -1,9 +1,10 @@
 """Offers: what the queue has for this process's hands, which of it to try, and the intents behind it.
 
 All processes see the same head of the queue, and each item is claimed once. Whoever meets no refusals takes the
-head as it is. Whoever does looks further: items lie on a ring, by a digest of their ids, the living processes lie
-on it at equal distances, and each takes what comes next behind its own place; what is new it leaves for some
-milliseconds to those who are nearer. The place is a matter of speed only: the claim decides. It claims nothing itself.
+head as it is. Whoever does looks further: items lie on a ring, by a digest of their ids, the living processes share
+it, and each takes what lies in its own stretch, in turn; what is new it leaves for some milliseconds to those who
+are nearer. Stretches move on every second, so none stays with a process that takes nothing. All this is a matter of
+speed only: the claim decides. It claims nothing itself.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ PEACE: Final = 50
 """So many rounds without a refusal are peace."""
 CENSUS_SECONDS: Final = 2.0
 """How old the number of rivals may be."""
+ROTATION: Final = 1_000_000
+"""Microseconds for which a stretch of the ring is a process's."""
 _RING: Final = 2**32
 
 _log = get_logger(__name__)
@@ -53,14 +56,15 @@ class Offers:
         self._lease_id = ""
         self._intents: OrderedDict[str, Record] = OrderedDict()
         self._calm = PEACE
-        self._rivals = 1
+        self._living: list[str] = []
         self._place = 0
         self._counted_at = float("-inf")
         self._ripe_at: float | None = None
 
     def begin(self, lease_id: str) -> None:
-        """Begin under a lease: it is what the process is counted by."""
+        """Begin under a lease: it is what the process is counted by. Whoever else lives may be a rival, until that is known."""
         self._lease_id = lease_id
+        self._calm = 0
         self._counted_at = float("-inf")
 
     def note(self, row: StoredEvent) -> None:
@@ -79,7 +83,8 @@ class Offers:
     def told(self, tried: int, refused: int) -> None:
         """How many claims of a round were refused because somebody else was quicker."""
         if refused * CROWDED > tried:
-            self._calm = 0
+            # Somebody is there who was not counted, or counts otherwise.
+            self._calm, self._counted_at = 0, float("-inf")
         elif tried and not refused:
             self._calm += 1
 
@@ -98,25 +103,30 @@ class Offers:
         items = await self._bus.store.work.claimable(queues, limit=window, worker=self._worker)
         more = len(items) == window
         self._ripe_at = None
+        mine = items[: limit + beyond]
         if rivals > 1:
-            items = self._ripe(items, rivals)
-            # A share and no more: what lies behind it is the next one's.
-            limit = min(limit, max(1, len(items) // rivals))
-            chosen = {item.work_id for item in sorted(items, key=self._distance)[: limit + beyond]}
-            mine = [item for item in items if item.work_id in chosen]
-        else:
-            mine = items[: limit + beyond]
+            mine = self._share(self._ripe(items, rivals), limit, rivals, beyond)
         return mine, more or len(items) > len(mine)
 
+    def _share(self, items: Sequence[WorkItem], limit: int, rivals: int, beyond: int) -> list[WorkItem]:
+        """The first in turn of the own stretch; if there is hardly anything in it, what lies next behind it."""
+        own = [item for item in items if self._distance(item) < _RING // rivals]
+        if len(own) * CROWDED >= min(limit, len(items)):
+            return own[: limit + beyond]
+        share = min(limit, max(1, len(items) // rivals)) + beyond
+        chosen = {item.work_id for item in sorted(items, key=self._distance)[:share]}
+        return [item for item in items if item.work_id in chosen]
+
     async def _count(self) -> int:
-        """How many processes live, and which of them this one is."""
+        """How many processes live; and where on the ring this one stands."""
         now = asyncio.get_running_loop().time()
         if now - self._counted_at > CENSUS_SECONDS:
-            living = sorted(lease.lease_id for lease in await self._bus.store.leases.live())
-            self._counted_at, self._rivals = now, max(2, len(living))
-            index = living.index(self._lease_id) if self._lease_id in living else 0
-            self._place = index * _RING // self._rivals
-        return self._rivals
+            self._living = sorted(lease.lease_id for lease in await self._bus.store.leases.live())
+            self._counted_at = now
+        rivals = max(1, len(self._living))
+        index = self._living.index(self._lease_id) if self._lease_id in self._living else 0
+        self._place = (index + self._bus.now() // ROTATION) % rivals * _RING // rivals
+        return rivals
 
     def _distance(self, item: WorkItem) -> int:
         """How far behind this process's place on the ring the item lies; what it appended itself is nearest."""
