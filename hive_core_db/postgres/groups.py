@@ -28,12 +28,14 @@ SELECT $1, l.lease_id, hive_now($3) FROM leases AS l WHERE l.lease_id = $2 AND l
 ON CONFLICT (group_name, lease_id) DO UPDATE SET joined_at = members.joined_at"""
 LEAVE = "SELECT hive_leave($1, $2, $3)"
 _MEMBERS: Final = """
-SELECT m.group_name, m.lease_id FROM members AS m JOIN leases AS l ON l.lease_id = m.lease_id
+FROM members AS m JOIN leases AS l ON l.lease_id = m.lease_id
 WHERE l.closed_at IS NULL AND l.expires_at > (SELECT hive_now($2))"""
-MEMBERS = f"{_MEMBERS} AND m.group_name = $1 ORDER BY m.lease_id"
-# All that a process must know of its groups. Members first: who joins in between is seen the next time.
-MEMBERS_OF = f"{_MEMBERS} AND m.group_name = ANY ($1::text[]) ORDER BY m.lease_id"
-PARTITIONS_OF = f"{_PARTITIONS} WHERE group_name = ANY ($1::text[]) ORDER BY group_name, number"
+MEMBERS = f"SELECT m.lease_id {_MEMBERS} AND m.group_name = $1 ORDER BY m.lease_id"
+# All that a process must know of its groups, in one question and of one moment. Members are the rows without a number.
+ROSTERS = f"""
+SELECT m.group_name, NULL::bigint AS number, NULL::bigint AS position, m.lease_id, NULL::bigint AS fence
+{_MEMBERS} AND m.group_name = ANY ($1::text[])
+UNION ALL {_PARTITIONS} WHERE group_name = ANY ($1::text[]) ORDER BY group_name, number, lease_id"""
 TAKE = "SELECT taken_position, taken_fence FROM hive_take($1, $2, $3, $4)"
 RELEASE = "UPDATE partitions SET lease_id = NULL WHERE group_name = $1 AND number = $2 AND lease_id = $3 AND fence = $4"
 PARKED = """
@@ -87,17 +89,16 @@ class PostgresCheckpoints:
 
     async def members(self, group: str) -> list[str]:
         """Return the lease ids of living members, sorted."""
-        return [row[1] for row in await self._database.fetch(MEMBERS, group, self._database.given_now())]
+        return [row[0] for row in await self._database.fetch(MEMBERS, group, self._database.given_now())]
 
     async def rosters(self, groups: Sequence[str]) -> dict[str, Roster]:
         """Return members and partitions of each of these groups."""
         wanted = list(groups)
-        members = await self._database.fetch(MEMBERS_OF, wanted, self._database.given_now())
-        partitions = [_partition(row) for row in await self._database.fetch(PARTITIONS_OF, wanted)]
+        rows = await self._database.fetch(ROSTERS, wanted, self._database.given_now())
         return {
             group: Roster(
-                members=tuple(lease_id for name, lease_id in members if name == group),
-                partitions=tuple(row for row in partitions if row.group == group),
+                members=tuple(row[3] for row in rows if row[0] == group and row[1] is None),
+                partitions=tuple(_partition(row) for row in rows if row[0] == group and row[1] is not None),
             )
             for group in wanted
         }
