@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from typing import Final
 
 from hive_core_db.judge.work_row import COLUMNS, WorkRow
 from hive_core_db.postgres.database import Database
+from hive_core_db.postgres.queue_starts import START, QueueStarts
 from hive_core_db.records import WorkItem
 from hive_core_db.work_items import item_of, reason_of
 
@@ -15,16 +17,19 @@ _ROWS: Final = f"SELECT {_COLUMNS} FROM work"
 _MAY_RUN: Final = "w.state = 'ready' AND w.cancel_requested = 0 AND w.queue = q.name"
 # In turn order, from the partial index: what may not run now is not in it, so a million such rows cost nothing. `ORDER BY preferred`
 # changes nothing where it is null; it says the index's order in full, for the planner does not take IS NULL for a constant.
-# Items that no longer hold out for the worker they prefer are few, and sorted.
+# A look begins at the queue's start, as `QueueStarts` knows it: the dead entries before it are not walked. Items that no longer hold
+# out for the worker they prefer are few, and sorted.
 CLAIMABLE = f"""
-SELECT {_COLUMNS} FROM unnest($1::text[]) AS q (name), LATERAL (
-    (SELECT * FROM work AS w WHERE {_MAY_RUN} AND w.preferred IS NULL ORDER BY w.preferred, w.turn, w.position LIMIT {{limit}})
+SELECT {_COLUMNS} FROM unnest($1::text[], $4::double precision[], $5::bigint[]) AS q (name, first_turn, first_position), LATERAL (
+    (SELECT * FROM work AS w WHERE {_MAY_RUN} AND w.preferred IS NULL AND (w.turn, w.position) >= (q.first_turn, q.first_position)
+        ORDER BY w.preferred, w.turn, w.position LIMIT {{limit}})
     UNION ALL
     (SELECT * FROM work AS w WHERE {_MAY_RUN} AND w.preferred = $2 ORDER BY w.turn, w.position LIMIT {{limit}})
     UNION ALL
     (SELECT * FROM work AS w WHERE {_MAY_RUN} AND w.preferred IS NOT NULL AND w.preferred IS DISTINCT FROM $2
         AND w.hold_until <= (SELECT hive_now($3)) ORDER BY w.turn, w.position LIMIT {{limit}})
 ) AS found ORDER BY turn, position LIMIT {{limit}}"""
+STANDS = "SELECT q.queue, q.current, (SELECT coalesce(max(e.position), 0) FROM events AS e) FROM queues AS q WHERE q.queue = ANY ($1)"
 # One index on one instant per row: when the clock must look at it next. The time in front is read after the one in the condition.
 DUE = f"""
 SELECT (SELECT hive_now($1)), {_COLUMNS} FROM work WHERE wake_at <= (SELECT hive_now($1)) ORDER BY wake_at, position LIMIT {{limit}}"""
@@ -56,12 +61,28 @@ class PostgresWorkQueue:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._starts = QueueStarts()
 
     async def claimable(self, queues: Sequence[str], *, limit: int, worker: str | None = None) -> list[WorkItem]:
         """Return ready items in turn order, without those that hold out for another worker."""
         wanted = list(dict.fromkeys(queues))
+        begun = time.monotonic()
+        whole = self._starts.whole_is_due(begun)
+        if not whole and self._starts.stand_is_due(begun):
+            stands = await self._database.fetch(STANDS, wanted)
+            self._starts.stands({queue: (turn, head) for queue, turn, head in stands}, begun)
+        starts = [START if whole else self._starts.start(queue) for queue in wanted]
+        turns, positions = [turn for turn, _ in starts], [position for _, position in starts]
         statement = CLAIMABLE.format(limit=int(limit))
-        rows = await self._rows(statement, wanted, worker, self._database.given_now())
+        rows = await self._rows(statement, wanted, worker, self._database.given_now(), turns, positions)
+        self._starts.looked(
+            wanted,
+            ((row.queue, (row.turn, row.position)) for row in rows if row.preferred is None),
+            complete=len(rows) < limit,
+            whole=whole,
+            begun=begun,
+            now=time.monotonic(),
+        )
         return [item_of(row) for row in rows]
 
     async def due(self, *, limit: int) -> list[WorkItem]:
@@ -82,7 +103,10 @@ class PostgresWorkQueue:
 
     async def make_ready(self, work_id: str) -> bool:
         """Turn a delayed item whose time has come into a ready one; False if it is none (any more), or is being changed."""
-        return await self._database.execute(MAKE_READY, work_id, self._database.given_now()) == "UPDATE 1"
+        if await self._database.execute(MAKE_READY, work_id, self._database.given_now()) != "UPDATE 1":
+            return False
+        self._starts.forget()
+        return True
 
     async def items(self, correlation_id: str | None = None) -> list[WorkItem]:
         """Return open items in insertion order."""
@@ -91,12 +115,12 @@ class PostgresWorkQueue:
 
     async def item(self, work_id: str) -> WorkItem | None:
         """Return an open item, None if it has ended or never was."""
-        rows = list(await self._rows(ONE, work_id))
+        rows = await self._rows(ONE, work_id)
         return item_of(rows[0]) if rows else None
 
     async def cancelled(self, lease_id: str) -> list[str]:
         """Return what this lease holds and was asked to end."""
         return [row[0] for row in await self._database.fetch(CANCELLED, lease_id)]
 
-    async def _rows(self, statement: str, *values: object) -> Iterable[WorkRow]:
+    async def _rows(self, statement: str, *values: object) -> list[WorkRow]:
         return [WorkRow(*row) for row in await self._database.fetch(statement, *values)]
