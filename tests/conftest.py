@@ -175,9 +175,9 @@ BEGIN
 END $$;"""
 
 
-@pytest.fixture
-def new_log(postgres_servers: Servers) -> Iterator[NewDatabase]:
-    """As many new logs on PostgreSQL as a test asks for: as `new_database`, with tables that took 70 ms to make once."""
+@pytest.fixture(scope="session")
+def new_logs(postgres_servers: Servers) -> Callable[[int], Databases]:
+    """Makers of logs on PostgreSQL, by version: copies of one whose tables were made once, for that takes 70 ms."""
     from hive_core_db.postgres.identity import IDENTITY
 
     # A copy of a log is another database, where a new epoch would begin: this makes it a log of its own that was always there.
@@ -189,19 +189,25 @@ def new_log(postgres_servers: Servers) -> Iterator[NewDatabase]:
     def prepare(url: str) -> None:
         asyncio.run(_open_once(url))
 
-    def copies(version: int) -> Databases:
+    def makers(version: int) -> Databases:
         return postgres_servers.copies("log", prepare, renewed=renewed, emptied=EMPTIED, version=version)
 
-    copies(18).be_ready()
-    made: list[str] = []
+    return makers
+
+
+@pytest.fixture
+def new_log(new_logs: Callable[[int], Databases]) -> Iterator[NewDatabase]:
+    """As many new logs on PostgreSQL as a test asks for, tables and all."""
+    new_logs(18).be_ready()
+    made: list[tuple[int, str]] = []
 
     def new(version: int = 18) -> str:
-        made.append(copies(version).new())
-        return made[-1]
+        made.append((version, new_logs(version).new()))
+        return made[-1][1]
 
     yield new
-    for url in made:
-        postgres_servers.drop(url)
+    for version, url in made:
+        new_logs(version).drop(url)
 
 
 async def _open_once(url: str) -> None:

@@ -145,7 +145,6 @@ def test_a_detached_run_can_be_cancelled_before_anybody_took_it(hive: Console) -
         (("run", "ship.yaml", "--db", "mysql://localhost/x"), 2, "mysql"),
         (("run",), 2, "Missing argument"),
         (("frobnicate",), 2, "No such command"),
-        (("trace", "nobody"), 4, "no hive here"),
     ],
 )
 def test_bad_input_is_one_line_and_what_to_try(hive: Console, words: tuple[str, ...], code: int, said: str) -> None:
@@ -170,3 +169,11 @@ def _serve_until_ended(hive: Console, run: str, status: str) -> None:
         server.send_signal(signal.SIGTERM)
         _, said = server.communicate(timeout=WITHIN)
     assert server.returncode == 0, said
+
+
+def test_a_place_without_a_hive_is_said(hive: Console) -> None:
+    """A question makes no file: without one there is no hive; a server's database is there, and has no such run."""
+    done = hive("trace", "nobody")
+    assert done.code == 4
+    assert ("no run 'nobody'" if hive.database else "no hive here") in done.err
+    assert done.err.count("\n") == 2

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import event as note
@@ -38,6 +37,7 @@ from hive_core_db.records import (
 )
 from hive_core_db.store import Store
 from tests.contract.making import Clock, event
+from tests.support.postgres import Databases
 
 STREAMS = ("a", "b", "c")
 RUNS = ("x", "y")
@@ -164,14 +164,13 @@ def comparable(found: Verdict) -> tuple[object, ...]:
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Builds batches of requests, sends them to two stores on one file, and compares."""
+    """Builds batches of requests, sends them to two stores on one database, and compares."""
 
     @initialize()
     def open_stores(self) -> None:
-        """Make a new file, two stores on it, and two leases of which one is closed."""
+        """Make a new database, two stores on it, and two leases of which one is closed."""
         self.loop = asyncio.new_event_loop()
-        self.directory = tempfile.mkdtemp()
-        self.path = str(Path(self.directory) / "hive.db")
+        self.url = self.made()
         self.clock = Clock()
         self.stores = [self.opened(), self.opened()]
         self.model = Model()
@@ -181,9 +180,18 @@ class LogMachine(RuleBasedStateMachine):
         self.run(self.stores[1].leases.close(self.leases[1]))
         self.model.open_leases = {self.leases[0]}
 
+    def made(self) -> str:
+        """Make a file."""
+        self.directory = tempfile.mkdtemp()
+        return f"sqlite:///{self.directory}/hive.db"
+
+    def gone(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.directory)
+
     def opened(self) -> Store:
-        """Open a store on the file, on this loop alone."""
-        return self.run(open_store(self.path, now=self.clock, inline=True, durable=False))
+        """Open a store on it, on this loop alone."""
+        return self.run(open_store(self.url, now=self.clock, inline=True, durable=False))
 
     def run(self, task: Coroutine[Any, Any, T]) -> T:
         """Run to its end."""
@@ -201,7 +209,7 @@ class LogMachine(RuleBasedStateMachine):
             note(type(one).__name__)
         assert [comparable(one) for one in found] == [comparable(one) for one in wanted]
 
-    def made(self, data: st.DataObject, most: int) -> tuple[NewEvent, ...]:
+    def events(self, data: st.DataObject, most: int) -> tuple[NewEvent, ...]:
         """Make new events, small or large."""
         values = st.tuples(st.sampled_from(STREAMS), st.sampled_from(RUNS), st.sampled_from([1] * 9 + [70_000]))
         drawn = data.draw(st.lists(values, max_size=most))
@@ -209,7 +217,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def new(self, data: st.DataObject) -> AppendRequest:
         """Ask for new events under conditions that are right or nearly, some of them intents."""
-        events = self.made(data, 3)
+        events = self.events(data, 3)
         near = st.dictionaries(st.sampled_from(STREAMS), st.sampled_from([0, 0, 1, -1]), max_size=1)
         late = st.dictionaries(st.sampled_from(RUNS), st.sampled_from([0, 0, -1]), max_size=1)
         work = [
@@ -237,7 +245,7 @@ class LogMachine(RuleBasedStateMachine):
         differs: bool = data.draw(st.booleans())
         if events and differs:
             events[-1] = events[-1]._replace(topic="thing.differs")
-        return AppendRequest(epoch=1, events=(*events, *self.made(data, 1)))
+        return AppendRequest(epoch=1, events=(*events, *self.events(data, 1)))
 
     def work(self, data: st.DataObject) -> AppendRequest:
         """Claim, end, retry or cancel an item, with a fence that is right or nearly."""
@@ -259,7 +267,7 @@ class LogMachine(RuleBasedStateMachine):
                 (WorkClaim(work_id=name, fence=fence, lease_id=lease), WorkEnd(work_id=name, fence=fence + 1)),
             ]
             changes += data.draw(st.sampled_from(made))
-        return AppendRequest(epoch=1, events=self.made(data, 1), work=tuple(changes))
+        return AppendRequest(epoch=1, events=self.events(data, 1), work=tuple(changes))
 
     @rule(which=st.integers(0, 1))
     def reopen(self, which: int) -> None:
@@ -285,15 +293,43 @@ class LogMachine(RuleBasedStateMachine):
         assert items == {name: (i.state, i.fence, i.attempt, i.cancelled) for name, i in self.model.items.items()}
 
     def teardown(self) -> None:
-        """Audit the file, and remove it."""
+        """Audit the database, and remove it."""
         if hasattr(self, "stores"):
             for store in self.stores:
                 self.run(store.close())
-            assert list(map(str, audit(self.path))) == []
-            shutil.rmtree(self.directory)
+            assert list(map(str, audit(self.url))) == []
+            self.gone()
             self.loop.close()
+
+
+class PostgresMachine(LogMachine):
+    """The same on PostgreSQL."""
+
+    databases: ClassVar[Databases]
+
+    def made(self) -> str:
+        """Take a new log."""
+        return self.databases.new()
+
+    def gone(self) -> None:
+        """Give it back."""
+        self.databases.drop(self.url)
+
+    def opened(self) -> Store:
+        """Open a store on it."""
+        return self.run(open_store(self.url, now=self.clock))
+
+
+@pytest.fixture(scope="module")
+def _logs(new_logs: Callable[[int], Databases]) -> None:
+    PostgresMachine.databases = new_logs(18)
 
 
 # How many examples is the profile's choice: a soak runs fifty times as many.
 TestLogModel = pytest.mark.timeout(1200)(LogMachine.TestCase)
 TestLogModel.settings = settings(settings.default, stateful_step_count=12, deadline=None)
+# A fifth of them on PostgreSQL, where each takes several times as long.
+TestLogModelOnPostgres = pytest.mark.usefixtures("_logs")(pytest.mark.timeout(1200)(PostgresMachine.TestCase))
+TestLogModelOnPostgres.settings = settings(
+    TestLogModel.settings, max_examples=max(20, settings.default.max_examples // 5)
+)
