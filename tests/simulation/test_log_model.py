@@ -326,10 +326,9 @@ def _logs(new_logs: Callable[[int], Databases]) -> None:
 
 
 # How many examples is the profile's choice: a soak runs fifty times as many.
+PLAN = settings(stateful_step_count=12, deadline=None)
 TestLogModel = pytest.mark.timeout(1200)(LogMachine.TestCase)
-TestLogModel.settings = settings(settings.default, stateful_step_count=12, deadline=None)
+TestLogModel.settings = PLAN
 # A fifth of them on PostgreSQL, where each takes several times as long.
 TestLogModelOnPostgres = pytest.mark.usefixtures("_logs")(pytest.mark.timeout(1200)(PostgresMachine.TestCase))
-TestLogModelOnPostgres.settings = settings(
-    TestLogModel.settings, max_examples=max(20, settings.default.max_examples // 5)
-)
+TestLogModelOnPostgres.settings = settings(PLAN, max_examples=PLAN.max_examples // 5)
