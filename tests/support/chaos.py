@@ -109,7 +109,7 @@ class Chaos:
         self.started: set[str] = set()
         self.doubts: dict[str, set[str]] = {}
         self._server = server
-        self._server_free = asyncio.Lock()
+        self._server_away = asyncio.Lock()
         self._changed = asyncio.Event()
         self._begun = asyncio.get_running_loop().time()
 
@@ -128,7 +128,9 @@ class Chaos:
 
     async def _strike(self, fault: Fault) -> None:
         if fault.what == "server":
-            await self._server_away(fault.seconds)
+            # It gets the time to come back: work can only be hit where work is done.
+            if not self._server_away.locked():
+                await self._strike_server(fault.seconds)
             return
         worker = self.workers[fault.victim]
         if worker.stopped or worker.process is None or worker.process.returncode is not None:
@@ -148,9 +150,9 @@ class Chaos:
             worker.signal(signal.SIGCONT)
             worker.stopped = False
 
-    async def _server_away(self, seconds: float) -> None:
+    async def _strike_server(self, seconds: float) -> None:
         assert self._server is not None
-        async with self._server_free:
+        async with self._server_away:
             self.say(f"kill -9 of the server, {seconds:.1f} s")
             self.report.figures["server kills"] += 1
             await asyncio.to_thread(self._server.kill)
