@@ -51,7 +51,7 @@ bench-peers: $(STAMP) ## the hive beside dbos, procrastinate and langgraph, in a
 	@$(BIN)/python -m benchmarks.peers $(if $(ONLY),--only $(ONLY))
 
 soak: $(STAMP) ## the fault suites for SOAK_SECONDS each (300 by default)
-	@HIVE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest $(ARGS) tests/integration tests/simulation
+	@HIVE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest $(ARGS) tests/integration tests/simulation tests/e2e/test_chaos.py
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .
