@@ -260,3 +260,11 @@ async def test_several_events_are_found_at_once(store: Store) -> None:
     wanted = [rows[3].event_id, "nobody", rows[1].event_id, rows[3].event_id]
     assert await store.log.several(wanted) == [rows[1], rows[3]]
     assert await store.log.several([]) == []
+
+
+async def test_thousands_of_events_are_one_append(store: Store) -> None:
+    """More values than any statement has parameters: one request, one append, nothing cut off."""
+    rows = (await appended(store, *(event(f"s{number % 7}") for number in range(5000)))).events
+    assert positions(rows) == list(range(1, 5001))
+    assert {row.append_first for row in rows} == {1}
+    assert positions(await store.log.read(0, limit=6000)) == positions(rows)
