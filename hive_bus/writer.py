@@ -123,10 +123,14 @@ class Writer:
     async def _serve(self) -> None:
         """One lane: an append after the other."""
         while True:
-            if self._queue and (batch := self._take()).waiting:
+            # The log may advise fewer appends at once for a while.
+            if self._queue and len(self._under_way) < self._log.lanes and (batch := self._take()).waiting:
                 self._under_way.append(batch)
                 try:
                     await self._commit(batch.waiting)
+                    if self._log.lanes < self._lanes:
+                        # Large batches go furthest now: who was just answered and goes on at once comes into the next one.
+                        await asyncio.sleep(0)
                 finally:
                     self._under_way.remove(batch)
                     # Another lane may have kept off what this one touched.
@@ -151,8 +155,9 @@ class Writer:
         queue, others = self._queue, self._under_way
         batch = _Batch()
         waiting, limit = batch.waiting, BATCH_EVENTS
-        if self._lanes > 1 and not others and len(queue) >= SHARED:
-            limit = min(limit, -(-len(queue) // self._lanes))
+        lanes = self._log.lanes
+        if lanes > 1 and not others and len(queue) >= SHARED:
+            limit = min(limit, -(-len(queue) // lanes))
         events = size = 0
         while queue:
             request, future, after = queue[0]

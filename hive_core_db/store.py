@@ -39,7 +39,7 @@ class EventLog(Protocol):
 
     @property
     def lanes(self) -> int:
-        """How many ``append`` calls may be under way at once; of two, either may be the first in the log."""
+        """How many ``append`` calls may be under way at once, at most what it is at first; of two, either may be the first in the log."""
         ...
 
     async def meta(self) -> LogMeta: ...

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Final
 
 from hive_core_db.postgres.append import Appender
-from hive_core_db.postgres.database import LANES, Database
+from hive_core_db.postgres.database import Database
 from hive_core_db.postgres.driver import Row
 from hive_core_db.postgres.listener import Listener, Notifier
 from hive_core_db.records import Appended, AppendRequest, Epoch, LogMeta, StoredEvent, Verdict
@@ -98,8 +98,6 @@ _payload = itemgetter(StoredEvent._fields.index("payload"))
 class PostgresEventLog:
     """The port `EventLog` on PostgreSQL."""
 
-    lanes: Final = LANES
-
     def __init__(self, database: Database, listener: Listener, notifier: Notifier) -> None:
         self._database = database
         self._appender = Appender(database)
@@ -108,6 +106,11 @@ class PostgresEventLog:
         self._seen = -1
         self._next_poll = 0.0
         self._interval = QUICKEST_POLL
+
+    @property
+    def lanes(self) -> int:
+        """Two appends at once, or one while other processes append as much."""
+        return self._appender.lanes
 
     async def meta(self) -> LogMeta:
         """Return the log's identity."""

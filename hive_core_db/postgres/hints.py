@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 _KEPT: Final = 65_536
+# How quickly it is forgotten who appended: this share is left after one append of our own.
+_FADING: Final = 0.8
 
 
 class _Flight(NamedTuple):
@@ -33,7 +35,14 @@ class Hints:
         self._last_flight = 0
         self._versions: dict[str, int] = {}
         self._flying: dict[int, _Flight] = {}
+        self._own = 0.0
+        self._others = 0.0
         self._early: dict[int, _Early] = {}
+
+    @property
+    def others(self) -> float:
+        """Which share of the latest events came from other processes, 0 to 1."""
+        return self._others / (self._own + self._others) if self._others else 0.0
 
     def of(self, streams: Iterable[str]) -> list[int | None]:
         """What is known of each stream."""
@@ -82,6 +91,10 @@ class Hints:
                     break
                 # Somebody else's events lie in between, in whatever streams.
                 self._versions.clear()
+                if self._head >= 0:
+                    self._others += max(first - 1 - self._head, 0)
+            self._own = _FADING * self._own + last - first + 1
+            self._others *= _FADING
             del self._early[first]
             self._head = last
             self._versions.update(versions)
