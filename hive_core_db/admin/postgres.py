@@ -115,6 +115,7 @@ def begin_epoch(address: PostgresUrl, reason: str) -> Epoch:
     with Session(address) as session:
         _check_schema(session, address)
         session.begin()
+        session.execute(identity.NOT_FOR_EVER)
         session.execute(identity.LOCK_HEAD)
         first = session.run(identity.begin_epoch(session.connection, None, why=reason))
         ((_, _, epoch, _),) = session.fetch(LOG)

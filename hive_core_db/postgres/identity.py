@@ -27,6 +27,8 @@ SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
 STORED: Final = f"""
 SELECT m.database_id, ({IDENTITY}), m.epoch, e.epoch_id FROM log_meta AS m LEFT JOIN epochs AS e ON e.epoch = m.epoch"""
 LOCK_HEAD: Final = "SELECT hive_lock_head()"
+# The one lock that spans round trips: a client that stands still must not hold it for ever (milliseconds).
+NOT_FOR_EVER: Final = "SET LOCAL idle_in_transaction_session_timeout = 5000"
 # The greatest position that may have been shown, and when: the head, or the beginning of an epoch without an event.
 LAST: Final = """
 SELECT greatest(coalesce(e.position, 0), b.first_position - 1),
@@ -61,6 +63,7 @@ class Identity:
         row = await connection.fetchrow(STORED)
         if row is not None and row[0] != row[1]:
             async with connection.transaction():
+                await connection.execute(NOT_FOR_EVER)
                 await connection.execute(LOCK_HEAD)
                 # The lock first, the identity in the next statement: another process may have been first.
                 row = await connection.fetchrow(STORED)
