@@ -1,9 +1,9 @@
 -- The append: judged by the client, verified and written here, in one autocommit call each.
 -- The head lock is taken first and never held across a round trip: a client that is stopped or killed during its call holds nobody up.
--- A volatile function gets a new snapshot for each of its statements (READ COMMITTED), so what is read after the wait for the lock is fresh.
+-- A volatile function gets a new snapshot for each of its statements (READ COMMITTED): what is read after the wait for the lock is fresh.
 -- Both answer with numbers. Above zero the first is a position: the first of the append, then recorded_at, then the versions that the
--- streams had (none where they were as the hints said). Below zero nothing was written: -1 the epoch, -2 versions, -3 quiet correlations, -4 the head, -5 owners, -6 leases,
--- -7 blobs, -8 documents, -9 work items are not as the client believed.
+-- streams had (none where they were as the hints said). Below zero nothing was written, for something is not as the client believed:
+-- -1 the epoch, -2 versions, -3 quiet correlations, -4 the head, -5 owners, -6 leases, -7 blobs, -8 documents, -9 work items.
 
 -- The values of a column that came as one text: the driver writes that ten times as fast as an array of texts.
 -- A mark that parts them occurs in none of them; `nil` (null: there is none) stands for null.
@@ -55,9 +55,10 @@ $body$;
 -- A batch: what the verdicts depend on is verified in new statements behind the lock, then everything is written. All arrays may be null.
 --   e_*  events, in order, `wanted` of them; `version` counts from the stream's base (index `base` into `b_stream`; null: a fresh stream,
 --        from 0), `opens` is the offset of the append's first event (null: each event is an append of its own)
---   b_*  streams whose versions are needed (`b_stream` null: those of the events, one for each); where `b_version` is not null, that is what it must be. `b_hint` is what the client
---        knows of them as of the position `hints_at`: while nobody else appends, nothing needs to be read. Should another's events
---        have filled the very positions that the client awaited of its own, the unique index refuses the versions.
+--   b_*  streams whose versions are needed (`b_stream` null: those of the events, one for each); where `b_version` is not null, that is
+--        what it must be. `b_hint` is what the client knows of them as of the position `hints_at`: while nobody else appends, nothing
+--        needs to be read. Should another's events have filled the very positions that the client awaited of its own, the unique
+--        index refuses the versions.
 --   s_*  work items as the client believed them: first those of c_*, then those of g_*
 --   c_*  items that change, g_* that end, n_* that are new (position as an offset)
 -- Positions in `refs` are offsets. `least_head` is what the head must be at least, for checkpoints to lie within the log.
@@ -66,7 +67,8 @@ CREATE OR REPLACE FUNCTION hive_append(
     e_event_id text, e_stream text, e_topic text, e_correlation_id text, e_causation_id text, e_cause_position bigint[],
     e_decided_by text, e_source text, e_schema_version smallint[], e_payload text, e_metadata text, e_digest text,
     e_occurred_at bigint[], e_version bigint[], e_base integer[], e_opens bigint[],
-    b_stream text, b_version bigint[], b_hint bigint[], hints_at bigint, new_topics text[], quiet json, least_head bigint, owners json, lease_ids text[], blob_digests text[],
+    b_stream text, b_version bigint[], b_hint bigint[], hints_at bigint, new_topics text[], quiet json, least_head bigint, owners json,
+    lease_ids text[], blob_digests text[],
     documents json,
     s_work_id text, s_state text, s_fence bigint[], s_cancel_requested smallint[],
     g_work_id text,
@@ -157,7 +159,9 @@ BEGIN
         RETURN ARRAY[-8];
     END IF;
     IF s_work_id IS NOT NULL AND EXISTS (
-        SELECT FROM unnest(hive_split(s_work_id, mark, NULL), hive_split(s_state, mark, NULL), s_fence, s_cancel_requested) AS s (work_id, state, fence, cancel_requested)
+        SELECT FROM unnest(
+            hive_split(s_work_id, mark, NULL), hive_split(s_state, mark, NULL), s_fence, s_cancel_requested
+        ) AS s (work_id, state, fence, cancel_requested)
         WHERE NOT EXISTS (
             SELECT FROM work AS w
             WHERE w.work_id = s.work_id AND w.state = s.state AND w.fence = s.fence AND w.cancel_requested = s.cancel_requested
@@ -176,7 +180,8 @@ BEGIN
             state = c.state, attempt = c.attempt, fence = c.fence, lease_id = c.lease_id, cancel_requested = c.cancel_requested,
             due_at = c.due_at, wake_at = c.wake_at, ready_at = c.ready_at, claimed_at = c.claimed_at, touched_at = c.touched_at
         FROM unnest(
-            hive_split(c_work_id, mark, NULL), hive_split(c_state, mark, NULL), c_attempt, c_fence, hive_split(c_lease_id, mark, nil), c_cancel_requested, c_due_at, c_wake_at, c_ready_at, c_claimed_at,
+            hive_split(c_work_id, mark, NULL), hive_split(c_state, mark, NULL), c_attempt, c_fence, hive_split(c_lease_id, mark, nil),
+            c_cancel_requested, c_due_at, c_wake_at, c_ready_at, c_claimed_at,
             c_touched_at, hive_split(s_state, mark, NULL), s_fence, s_cancel_requested
         ) AS c (
             work_id, state, attempt, fence, lease_id, cancel_requested, due_at, wake_at, ready_at, claimed_at, touched_at, was_state,
@@ -201,7 +206,9 @@ BEGIN
             schema_version, payload, metadata, digest, append_first, occurred_at, recorded_at
         )
         SELECT
-            first + r.number, r.event_id, r.stream, coalesce(bases[CASE WHEN b_stream IS NULL THEN r.number + 1 ELSE r.base END], 0) + coalesce(r.version, 1), r.topic, r.correlation_id,
+            first + r.number, r.event_id, r.stream,
+            coalesce(bases[CASE WHEN b_stream IS NULL THEN r.number + 1 ELSE r.base END], 0) + coalesce(r.version, 1), r.topic,
+            r.correlation_id,
             r.causation_id,
             CASE WHEN r.cause_position < 0 THEN first + coalesce(r.opens, r.number) - 1 - r.cause_position ELSE r.cause_position END,
             r.decided_by, r.source, r.schema_version, r.payload, r.metadata, r.digest, first + coalesce(r.opens, r.number),
@@ -209,11 +216,16 @@ BEGIN
         FROM (
             -- Side by side in one select list they step together, without a store for each.
             SELECT generate_series(0, wanted - 1) AS number,
-            unnest(hive_split(e_event_id, mark, NULL)) AS event_id, unnest(hive_split(e_stream, mark, NULL)) AS stream, unnest(hive_split(e_topic, mark, NULL)) AS topic,
-            unnest(hive_split(e_correlation_id, mark, NULL)) AS correlation_id, unnest(hive_split(e_causation_id, mark, nil)) AS causation_id,
-            unnest(e_cause_position) AS cause_position, unnest(hive_split(e_decided_by, mark, nil)) AS decided_by, unnest(hive_split(e_source, mark, NULL)) AS source,
-            unnest(e_schema_version) AS schema_version, unnest(hive_split(e_payload, mark, nil)) AS payload, unnest(hive_split(e_metadata, mark, nil)) AS metadata,
-            unnest(hive_split(e_digest, mark, NULL)) AS digest, unnest(e_occurred_at) AS occurred_at, unnest(e_version) AS version, unnest(e_base) AS base,
+            unnest(hive_split(e_event_id, mark, NULL)) AS event_id, unnest(hive_split(e_stream, mark, NULL)) AS stream,
+            unnest(hive_split(e_topic, mark, NULL)) AS topic,
+            unnest(hive_split(e_correlation_id, mark, NULL)) AS correlation_id,
+            unnest(hive_split(e_causation_id, mark, nil)) AS causation_id,
+            unnest(e_cause_position) AS cause_position, unnest(hive_split(e_decided_by, mark, nil)) AS decided_by,
+            unnest(hive_split(e_source, mark, NULL)) AS source,
+            unnest(e_schema_version) AS schema_version, unnest(hive_split(e_payload, mark, nil)) AS payload,
+            unnest(hive_split(e_metadata, mark, nil)) AS metadata,
+            unnest(hive_split(e_digest, mark, NULL)) AS digest, unnest(e_occurred_at) AS occurred_at, unnest(e_version) AS version,
+            unnest(e_base) AS base,
             unnest(e_opens) AS opens
         ) AS r;
         GET DIAGNOSTICS written = ROW_COUNT;
@@ -235,18 +247,22 @@ BEGIN
             silent_timeout, total_timeout, preferred, hold_until
         )
         SELECT
-            unnest(hive_split(n_work_id, mark, NULL)) AS work_id, unnest(n_position) + first AS position, unnest(hive_split(n_topic, mark, NULL)) AS topic,
-            unnest(hive_split(n_correlation_id, mark, NULL)) AS correlation_id, unnest(hive_split(n_stream, mark, NULL)) AS stream, unnest(hive_split(n_queue, mark, NULL)) AS queue, unnest(hive_split(n_state, mark, NULL)) AS state,
+            unnest(hive_split(n_work_id, mark, NULL)) AS work_id, unnest(n_position) + first AS position,
+            unnest(hive_split(n_topic, mark, NULL)) AS topic,
+            unnest(hive_split(n_correlation_id, mark, NULL)) AS correlation_id, unnest(hive_split(n_stream, mark, NULL)) AS stream,
+            unnest(hive_split(n_queue, mark, NULL)) AS queue, unnest(hive_split(n_state, mark, NULL)) AS state,
             unnest(n_priority) AS priority, unnest(n_cost) AS cost, unnest(n_base) AS base, unnest(n_turn) AS turn,
             unnest(n_attempt) AS attempt, unnest(n_fence) AS fence, unnest(hive_split(n_lease_id, mark, nil)) AS lease_id,
             unnest(n_cancel_requested) AS cancel_requested, unnest(n_due_at) AS due_at, unnest(n_wake_at) AS wake_at,
             unnest(n_ready_at) AS ready_at, unnest(n_claimed_at) AS claimed_at, unnest(n_touched_at) AS touched_at,
             unnest(n_inserted_at) AS inserted_at, unnest(n_waiting_timeout) AS waiting_timeout,
             unnest(n_running_timeout) AS running_timeout, unnest(n_silent_timeout) AS silent_timeout,
-            unnest(n_total_timeout) AS total_timeout, unnest(hive_split(n_preferred, mark, nil)) AS preferred, unnest(n_hold_until) AS hold_until;
+            unnest(n_total_timeout) AS total_timeout, unnest(hive_split(n_preferred, mark, nil)) AS preferred,
+            unnest(n_hold_until) AS hold_until;
     END IF;
     IF turns IS NOT NULL THEN
-        INSERT INTO queues AS q (queue, current) SELECT t.queue, t.current FROM json_to_recordset(turns) AS t (queue text, current double precision)
+        INSERT INTO queues AS q (queue, current) SELECT t.queue,
+        t.current FROM json_to_recordset(turns) AS t (queue text, current double precision)
         ON CONFLICT (queue) DO UPDATE SET current = excluded.current WHERE q.current < excluded.current;
     END IF;
     IF unparks IS NOT NULL THEN
