@@ -76,9 +76,9 @@ class Crew:
         """
         self._draining = True
         self._drain_all()
-        await self.registry.drain(within=within)
         try:
             async with asyncio.timeout(within):
+                await self.registry.drain(within=within)
                 await self._ended.wait()
         except TimeoutError:
             return False

@@ -71,6 +71,11 @@ class ProcessLease:
                 self._lease_id, self.opened_at = lease.lease_id, lease.opened_at
         return self
 
+    @property
+    def told(self) -> bool:
+        """Whether the row says what the process says of itself."""
+        return json.dumps(self._info) == self._told
+
     async def tell(self) -> bool:
         """Renew now, with what the process says of itself where that has changed; whether the lease goes on.
 
@@ -106,7 +111,7 @@ class ProcessLease:
         if self._lease_id is not None and not self.lost.is_set():
             try:
                 # The last word stays: whoever looks at the closed lease sees whom it leaves unaccounted for.
-                if json.dumps(self._info) != self._told:
+                if not self.told:
                     await self.tell()
                 await self._leases.close(self._lease_id)
             except StoreError as problem:

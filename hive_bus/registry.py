@@ -12,7 +12,7 @@ It knows neither what the agents do nor who looks at them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -85,35 +85,51 @@ class Registry:
             return
         self.draining = True
         self._bus.about["state"] = "draining"
-        lease = await self._bus.open_lease()
-        await lease.tell()
-        await self._say(
-            [
-                (agent.name, AgentDraining(name=agent.name, lease_id=lease.lease_id, running=running, within=within))
-                for agent in self._agents
-                for running in [agent.load().running if agent.load is not None else 0]
-            ]
-        )
+        loads = {agent.name: agent.load().running if agent.load is not None else 0 for agent in self._agents}
+        try:
+            lease = await self._bus.open_lease()
+            await lease.tell()
+            await self._say(
+                [
+                    (name, AgentDraining(name=name, lease_id=lease.lease_id, running=running, within=within))
+                    for name, running in loads.items()
+                ]
+            )
+        except HiveError as problem:
+            # It drains all the same; that it goes is said when it goes.
+            _log.warning("registry.again", error=str(problem))
 
     # Coming and going.
 
     async def _arrive(self) -> None:
         """Register what is new, and say that everybody is here, under the lease as it is now."""
-        bus, lease = self._bus, await patiently(self._bus.open_lease)
-        bus.about["state"] = "draining" if self.draining else "serving"
+        bus = self._bus
         self._came = bus.now()
+        bus.about["state"] = "draining" if self.draining else "serving"
         self._note_loads()
+        lease = await patiently(bus.open_lease)
         # The lease first: whoever finds it ended must find there whom it leaves unaccounted for.
-        if not await patiently(lease.tell):
+        if not lease.told and not await patiently(lease.tell):
             return
-        for said in await registered(bus, self._agents):
-            await surely(bus, AppendRequest(epoch=bus.writer.epoch, events=(said,)))
-        for agent in self._agents:
-            event = AgentOnline(
-                name=agent.name, lease_id=lease.lease_id, host=bus.about.get("host", ""), pid=bus.about.get("pid", 0)
+        await self._together(await registered(bus, self._agents))
+        host, pid = bus.about.get("host", ""), bus.about.get("pid", 0)
+        await self._together(
+            _encoded(
+                agent.name,
+                AgentOnline(name=agent.name, lease_id=lease.lease_id, host=host, pid=pid),
+                online_id(lease.lease_id, agent.name, self._came),
             )
-            await surely(bus, self._request(agent.name, event, online_id(lease.lease_id, agent.name, self._came)))
+            for agent in self._agents
+        )
         self._lease = lease
+
+    async def _together(self, events: Iterable[NewEvent]) -> None:
+        """Append them in one commit, yet each for itself: what others have said already keeps nothing else out."""
+        bus = self._bus
+        requests = [AppendRequest(epoch=bus.writer.epoch, events=(new,)) for new in events]
+        under_way = [(request, bus.writer.submit(request)) for request in requests]
+        for request, future in under_way:
+            await surely(bus, request, future)
 
     async def _leave(self, reason: str) -> None:
         lease, bus = self._lease, self._bus
@@ -122,10 +138,18 @@ class Registry:
                 if lease is None or not lease.usable:
                     return
                 await self.health.leave(lease)
-                for agent in self._agents:
-                    event = AgentOffline(name=agent.name, lease_id=lease.lease_id, reason=reason)
-                    said = offline_id(lease.lease_id, agent.name, self._came)
-                    await bus.writer.append(self._request(agent.name, event, said))
+                under_way = [
+                    bus.writer.submit(
+                        self._request(
+                            agent.name,
+                            AgentOffline(name=agent.name, lease_id=lease.lease_id, reason=reason),
+                            offline_id(lease.lease_id, agent.name, self._came),
+                        )
+                    )
+                    for agent in self._agents
+                ]
+                for agent, future in zip(self._agents, under_way, strict=True):
+                    await future
                     bus.about.get("agents", {}).pop(agent.name, None)
         except (TimeoutError, HiveError) as problem:
             # Its lease ends by itself, and somebody else says so then.

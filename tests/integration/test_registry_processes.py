@@ -29,6 +29,11 @@ name: quick
 steps:
   - {id: quick, run: 'echo $PPID'}
 """
+STUBBORN = """\
+name: stubborn
+steps:
+  - {id: stay, run: 'trap "touch told" TERM; touch begun; until [ -e go ]; do sleep 0.02; done'}
+"""
 AGENT = """\
 from hive_bus import Agent
 
@@ -102,6 +107,7 @@ async def apiary(tmp_path: Path, console_database: str) -> AsyncIterator[Apiary]
     """A new database and the workflows; whatever still runs at the end is killed."""
     (tmp_path / "waits.yaml").write_text(WAITS)
     (tmp_path / "quick.yaml").write_text(QUICK)
+    (tmp_path / "stubborn.yaml").write_text(STUBBORN)
     (tmp_path / "slow.py").write_text(AGENT)
     console = Console(tmp_path, console_database)
     async with open_bus(console.url, source="test") as bus:
@@ -222,3 +228,24 @@ async def test_a_run_that_is_told_to_stop_finishes_its_step(apiary: Apiary) -> N
     completed = await apiary.heard("workflow.completed")
     assert completed.position > 0
     assert json.loads((await apiary.bus.store.leases.live())[0].info)["pid"] == two.pid
+
+
+async def test_a_third_signal_exits_at_once(apiary: Apiary) -> None:
+    """A command that will not end holds nobody who insists: the process is gone, and its command with it."""
+    one = await apiary.up()
+    await apiary.run("stubborn.yaml")
+    await apiary.begun()
+    async with draining(apiary, one):
+        one.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WITHIN):
+            while not (apiary.console.directory / "told").exists():
+                await apiary.bus.tail.wait(apiary.bus.tail.head, timeout=0.02)
+        one.send_signal(signal.SIGTERM)
+    code, _ = await apiary.ended(one)
+    assert code == 130
+    two = await apiary.up()
+    (apiary.console.directory / "go").touch()
+    again = await apiary.heard("task.assigned", lambda record: record.data["attempt"] == 2)
+    assert again.position > 0
+    assert {said["crashed"] for said in await apiary.said("agent.offline", one.pid)} <= {True}
+    assert two.poll() is None
