@@ -53,8 +53,8 @@ async def test_a_program_may_name_a_cause_of_another_system(sound: str) -> None:
 
 async def test_a_log_in_use_is_audited_as_of_one_moment(sound: str) -> None:
     """What is appended while the auditor reads does not confuse it."""
-    async with await open_store(sound) as store:
-        audits = [asyncio.create_task(audited(sound)) for _ in range(3)]
+    async with await open_store(sound) as store, asyncio.TaskGroup() as tasks:
+        audits = [tasks.create_task(audited(sound)) for _ in range(3)]
         while not all(one.done() for one in audits):
             await fill(store, 50, correlation_id="run", stream="busy")
         assert [await one for one in audits] == [[], [], []]

@@ -127,9 +127,10 @@ async def test_a_backup_is_put_back(hive_url: str, tmp_path: Path) -> None:
     file = tmp_path / "backups" / "monday.db"
     async with await open_store(hive_url) as store:
         await live(store)
-        taking = asyncio.create_task(asyncio.to_thread(backup, hive_url, file))
-        await fill(store, 30)
-        saved = await taking
+        async with asyncio.TaskGroup() as tasks:
+            taking = tasks.create_task(asyncio.to_thread(backup, hive_url, file))
+            await fill(store, 30)
+        saved = taking.result()
         await fill(store, 30)
         head = await store.log.head()
         assert saved.head < head

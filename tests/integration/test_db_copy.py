@@ -123,8 +123,8 @@ async def test_there_and_back_is_the_same(hive_url: str, target: str, tmp_path: 
 async def test_a_source_in_use_is_copied_as_of_one_moment(hive_url: str, target: str) -> None:
     """What is appended meanwhile is in the copy up to some position, and nothing beyond it."""
     await lived(hive_url)
-    async with await open_store(hive_url) as store:
-        copying = asyncio.create_task(copied(hive_url, target))
+    async with await open_store(hive_url) as store, asyncio.TaskGroup() as tasks:
+        copying = tasks.create_task(copied(hive_url, target))
         while not copying.done():
             await fill(store, 20, stream="busy")
         done = await copying
