@@ -160,10 +160,11 @@ class OwnServer:
         assert self._postmaster is not None
         if not self._postmaster.is_running() or self._postmaster.status() == psutil.STATUS_ZOMBIE:
             raise RuntimeError(f"the server ended at its start:\n{self.log.read_text()}")
+        try:
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+        except FileNotFoundError:
+            return False
         # The first line is the postmaster's number, the last one its state; the file of a killed one may still be there.
-        lines = (
-            (self.data / "postmaster.pid").read_text().split("\n") if (self.data / "postmaster.pid").exists() else []
-        )
         return len(lines) > 7 and lines[0] == str(self._postmaster.pid) and lines[7].strip() == "ready"
 
     def _end_guard(self, word: str) -> None:
@@ -291,21 +292,26 @@ class Servers:
 
     def databases(self, version: int = 18) -> Databases:
         """Return the maker of empty databases on the server of a version; the first call starts the server (about half a second)."""
-        if (version, "") not in self._databases:
-            self._databases[version, ""] = Databases(self.server_url(version))
-        return self._databases[version, ""]
+        key = self._where(version), ""
+        if key not in self._databases:
+            self._databases[key] = Databases(self.server_url(version))
+        return self._databases[key]
 
     def copies(
         self, name: str, prepare: Callable[[str], None], *, renewed: str, emptied: str, version: int = 18
     ) -> Databases:
         """Return the maker of copies of a database that ``prepare`` filled, once in a run, given its address."""
-        if (version, name) not in self._databases:
+        key = self._where(version), name
+        if key not in self._databases:
             template = f"hive_{name}_{os.getpid()}"
             server = self.server_url(version)
             psql(server, f"CREATE DATABASE {template} TEMPLATE template0;")
             prepare(with_database(server, template))
-            self._databases[version, name] = Databases(server, template=template, renewed=renewed, emptied=emptied)
-        return self._databases[version, name]
+            self._databases[key] = Databases(server, template=template, renewed=renewed, emptied=emptied)
+        return self._databases[key]
+
+    def _where(self, version: int) -> int:
+        return version if self._given is None else 0
 
     def server_url(self, version: int = 18) -> str:
         """Return the address of the server's own database, for what an administrator does."""
