@@ -304,11 +304,11 @@ async def test_a_cancelled_append_is_whole_or_not_at_all(pair: tuple[Store, Stor
             request(*news),
             request(item, work=(WorkInsert(event_index=0, queue="q", state="ready"),), expected={item.stream: 0}),
         ]
-        append = asyncio.ensure_future(pair[0].log.append(batch))
-        for _ in range(pauses):
-            await asyncio.sleep(0)
-        append.cancel()
-        await asyncio.gather(append, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            append = group.create_task(pair[0].log.append(batch))
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            append.cancel()
         await appended(pair[1], event("s"))
         await appended(pair[0], event("s"))
         stored = [await pair[1].log.get(new.event_id) for new in news]
