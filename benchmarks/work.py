@@ -126,13 +126,15 @@ async def _enqueue(raw: PostgresRaw, number: int) -> None:
     own = {
         "work_id": "gen_random_uuid()::text",
         "correlation_id": "'run-' || n % 1000",
-        "turn": "one.turn + last.turn + n",
+        # The first items of all runs come first, then the second ones: as the queue itself orders them.
+        "base": "last.base + n / 1000",
+        "turn": "last.base + n / 1000 + one.turn - one.base",
     }
     columns = [row["attname"] for row in await raw.db.fetch(_COLUMNS)]
     values = ", ".join(own.get(name, f"one.{name}") for name in columns)
     await raw.db.execute(
         f"INSERT INTO work ({', '.join(columns)}) SELECT {values} FROM pattern one, generate_series(1, {number}) n, "
-        "(SELECT coalesce(max(turn), 0) AS turn FROM work) last",
+        "(SELECT coalesce(max(base), 0) AS base FROM work) last",
         timeout=600,
     )
     await raw.db.execute("ANALYZE work", timeout=600)
