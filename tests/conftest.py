@@ -4,6 +4,7 @@
 * Nothing is skipped where ``CI`` is set: a skipped test fails the run.
 * Variables of the hive and keys of model providers are removed: no test reads a real database or calls a real model.
 * A test that asks for a hive's address runs on every database in `DATABASES`, unless `sqlite_only("why")` says what is special about it.
+  Simulations have a time of their own, in which no server could answer: they run on SQLite, inline.
 """
 
 from __future__ import annotations
