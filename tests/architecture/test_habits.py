@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 # These block a loop, or a thread beside it, because that is what they are about.
 # A sleeping loop is what one tests; a server that starts sends no signal that the other could wait for.
 MAY_SLEEP = {"tests/unit/test_watchdog.py", "tests/support/postgres.py"}
+# How long their effects take, and when trouble comes, is their plot; nobody waits for an outcome with it.
+MAY_SLEEP |= {
+    "tests/integration/capacity_process.py",
+    "tests/support/capacity.py",
+    "tests/support/chaos.py",
+    "tests/support/chaos_worker.py",
+}
 # Their time is the simulated loop's, where it passes at once: a sleep there is a step of the plot.
 VIRTUAL_TIME = (
     "tests/simulation/",
