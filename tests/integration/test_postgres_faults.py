@@ -104,7 +104,7 @@ async def test_processes_that_are_stopped_hold_nobody_up(url: str, fault_seconds
     """SIGSTOP at random moments of a process that appends without a pause: whenever it strikes, another appends within two seconds."""
     chance = random.Random(7)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.integration.sqlite_writer", url, "busy"), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.integration.log_writer", url, "busy"), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 async def writer(url: str, name: str) -> asyncio.subprocess.Process:
     """Start a process that appends without end."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.sqlite_writer", url, name, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.integration.log_writer", url, name, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
 
 

@@ -1,4 +1,4 @@
-"""A process that appends to a file until it is killed; prints each batch's last position once it is durable."""
+"""A process that appends to a log until it is killed; prints each batch's last position once it is durable."""
 
 from __future__ import annotations
 
