@@ -15,7 +15,7 @@ from tests.support.console import WITHIN, Console
 BILLING = """\
 from pathlib import Path
 
-from hive_bus import Agent, Event
+from hive_bus import Agent, Event, Park
 
 
 class Placed(Event, topic="order.placed"):
@@ -32,7 +32,7 @@ billing = Agent("billing", version="1.0")
 @billing.on(Placed, key="correlation")
 async def bill(record, ctx):
     if record.event.order == 13 and not Path("mended").exists():
-        raise ValueError("thirteen")
+        return Park(reason="thirteen")
     await ctx.publish(Billed(order=record.event.order))
 
 
