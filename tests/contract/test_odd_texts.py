@@ -29,7 +29,13 @@ ODD = {
 async def test_odd_texts_come_back_as_they_were(store: Store, name: str, count: int) -> None:
     """In every text of an event, alone and among others, plain and with conditions."""
     text = ODD[name]
-    odd: dict[str, Any] = {"source": text, "metadata": text, "causation_id": text, "decided_by": text, "correlation_id": text}
+    odd: dict[str, Any] = {
+        "source": text,
+        "metadata": text,
+        "causation_id": text,
+        "decided_by": text,
+        "correlation_id": text,
+    }
     for expected in _CONDITIONS:
         news = [request(event(stream=f"{text} {number}", **odd), event(metadata=None)) for number in range(count)]
         found = await verdicts(store, request(event("other")), *(one._replace(expected=expected) for one in news))

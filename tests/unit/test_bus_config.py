@@ -12,7 +12,7 @@ import pytest
 
 from hive_bus import Settings, load_settings, tune_process
 from hive_bus.config import default_url, settings_page
-from hive_core_db.url import parse
+from hive_core_db.url import SqliteUrl, parse
 from hive_errors import SettingInvalid
 
 ROOT = Path(__file__).parents[2]
@@ -69,9 +69,9 @@ def test_a_path_of_any_letters_is_an_address(tmp_path: Path) -> None:
     """A directory named with a percent sign or a space is found again."""
     odd = tmp_path / "50% of it all"
     odd.mkdir()
-    assert parse(load_settings(environment={}, directory=odd).db).path == odd / ".hive" / "hive.db"
+    assert parse(load_settings(environment={}, directory=odd).db) == SqliteUrl(odd / ".hive" / "hive.db")
     (odd / "hive.yaml").write_text("db: x y.db\n")
-    assert parse(load_settings(environment={}, directory=odd).db).path == odd / "x y.db"
+    assert parse(load_settings(environment={}, directory=odd).db) == SqliteUrl(odd / "x y.db")
 
 
 def test_the_default_address_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

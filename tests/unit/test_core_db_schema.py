@@ -20,7 +20,7 @@ from hive_core_db.admin import MIGRATIONS, check, stats, upgrade
 from hive_core_db.engine import open_store
 from hive_core_db.revision import HEAD, REVISIONS
 from hive_core_db.schema import SQLITE_TRIGGERS, metadata
-from hive_core_db.url import parse
+from hive_core_db.url import SqliteUrl, parse
 from hive_errors.store import (
     NotADatabase,
     SchemaOutdated,
@@ -32,9 +32,16 @@ from hive_errors.store import (
 from tests.contract.making import fill
 
 
+def file_of(url: str) -> Path:
+    """Return the file that an address names."""
+    address = parse(url)
+    assert isinstance(address, SqliteUrl)
+    return address.path
+
+
 def objects(url: str) -> dict[str, str]:
     """Return every object of a file's schema, its SQL without the whitespace."""
-    db = sqlite3.connect(parse(url).path)
+    db = sqlite3.connect(file_of(url))
     rows = db.execute("SELECT type || ' ' || name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     db.close()
     return {name: " ".join(sql.split()).replace("( ", "(").replace(" )", ")") for name, sql in rows}
@@ -188,10 +195,10 @@ async def test_an_address_without_a_backend_names_what_there_is(url: str, word: 
 def test_addresses_name_files() -> None:
     """Relative, absolute, plain, and with escaped characters."""
     here = Path.cwd()
-    assert parse("sqlite:///x/y.db").path == here / "x/y.db"
-    assert parse("sqlite:////x/y.db").path == Path("/x/y.db")
-    assert parse("x.db").path == here / "x.db"
-    assert parse("sqlite:////x/my%20hive.db").path == Path("/x/my hive.db")
+    assert file_of("sqlite:///x/y.db") == here / "x/y.db"
+    assert file_of("sqlite:////x/y.db") == Path("/x/y.db")
+    assert file_of("x.db") == here / "x.db"
+    assert file_of("sqlite:////x/my%20hive.db") == Path("/x/my hive.db")
     assert str(parse("/x/y.db")) == "sqlite:////x/y.db"
 
 
