@@ -159,17 +159,21 @@ class Registry:
 
     async def _keep(self) -> None:
         """Look once a second; never raises, for it runs beside the bus."""
-        loop = asyncio.get_running_loop()
+        loop, told = asyncio.get_running_loop(), ""
         while True:
             asleep = loop.time()
             await asyncio.sleep(self._every)
             self.health.woke(late=loop.time() - asleep - self._every)
             try:
                 await self._look()
+                told = ""
             except BusClosed:
                 return
             except HiveError as problem:
-                _log.warning("registry.again", error=str(problem))
+                # A database that is away for an hour is one line, not 3,600.
+                if type(problem).__name__ != told:
+                    _log.warning("registry.again", error=str(problem))
+                told = type(problem).__name__
 
     async def _look(self) -> None:
         if self._lease is None or not self._lease.usable:

@@ -45,7 +45,9 @@ async def read_agents(bus: Bus) -> list[AgentView]:
 async def read_status(bus: Bus, *, seconds: float, place: str) -> StatusView:
     """The hive now and over the last so many seconds; ``place`` is what its database is called."""
     store, now = bus.store, bus.now()
-    head, meta, live = await asyncio.gather(store.log.head(), store.log.meta(), store.leases.live())
+    head, meta, live, ended = await asyncio.gather(
+        store.log.head(), store.log.meta(), store.leases.live(), store.leases.ended(now)
+    )
     since = now - round(seconds * 1_000_000)
     start = await store.log.position_at(since)
     processes = [process_view(lease) for lease in live]
@@ -71,6 +73,7 @@ async def read_status(bus: Bus, *, seconds: float, place: str) -> StatusView:
         sampled_seconds=sampled,
         runs_since={word: counts[topic] for word, topic in _RUN_TOPICS.items()},
         processes=tuple(processes),
+        lost=tuple(process_view(lease) for lease in ended if not lease.closed),
         groups=tuple(await _groups(bus, head, processes, Counter(row.group for row in parked))),
         capabilities=tuple(capabilities(depths, activities(records), agents, now=now, seconds=sampled)),
         limits=tuple(limits),

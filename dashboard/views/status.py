@@ -61,7 +61,10 @@ class CapabilityView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
-    """A hive at one moment, and since ``since``. ``sampled_seconds`` is how far back the latencies reach."""
+    """A hive at one moment, and since ``since``. ``sampled_seconds`` is how far back the latencies reach.
+
+    ``lost`` are processes whose lease ran out while nobody else was there to notice.
+    """
 
     database: str
     log: str
@@ -73,6 +76,7 @@ class StatusView:
     sampled_seconds: float
     runs_since: Mapping[str, int]
     processes: tuple[ProcessView, ...] = ()
+    lost: tuple[ProcessView, ...] = ()
     groups: tuple[GroupView, ...] = ()
     capabilities: tuple[CapabilityView, ...] = ()
     limits: tuple[LimitState, ...] = ()
@@ -104,6 +108,8 @@ def _attention(status: StatusView) -> Iterator[str]:
     for process in status.processes:
         for name, message in sorted(process.wrong.items()):
             yield f"{process.owner} (pid {process.pid}): {name}: {message}"
+    for process in status.lost:
+        yield f"{process.owner} (pid {process.pid} on {process.host or 'an unknown host'}) is lost, and nobody took over"
     for one in status.capabilities:
         if one.queued and not one.agents:
             yield f"{one.queued} of {one.queue} {'waits' if one.queued == 1 else 'wait'}, and nobody online can take it"

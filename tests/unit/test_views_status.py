@@ -196,9 +196,11 @@ def test_what_needs_an_eye_is_said_in_sentences() -> None:
     late = GroupView(name="g", partitions=4, held_by={"one": 4}, behind=9, oldest_seconds=FAR_BEHIND + 1)
     left = GroupView(name="h", partitions=4, held_by={}, behind=9, oldest_seconds=FAR_BEHIND + 1)
     wrong = process_view(lease("one", pid=7, wrong={"loop": "it stood still"}))
-    status = _status(processes=(wrong,), groups=(late, left), parked=2)
+    lost = process_view(lease("two", pid=8, host="vm"))
+    status = _status(processes=(wrong,), lost=(lost,), groups=(late, left), parked=2)
     assert status.attention == (
         "one (pid 7): loop: it stood still",
+        "two (pid 8 on vm) is lost, and nobody took over",
         "group g is 9 behind, the oldest for 61 s",
         "2 keys are parked: hive parked",
     )
