@@ -142,7 +142,7 @@ async def test_a_server_killed_under_load_loses_nothing(own_server: OwnServer, f
             for _ in range(max(2, round(fault_seconds))):
                 before = sum(map(len, acknowledged.values()))
                 while sum(map(len, acknowledged.values())) < before + 200:
-                    await asyncio.sleep(0)
+                    await bus.tail.wait(bus.tail.head, timeout=0.05)
                 await asyncio.to_thread(own_server.restart)
             stopping.set()
         records = [record async for record in bus.read("clock.ticked")]
