@@ -202,6 +202,8 @@ class Writer:
             if type(verdict) is FencedOff and verdict.what == EPOCH:
                 # No verdict about this request: nothing that this process appends will ever be taken again.
                 future.set_exception(EpochOver(url=self._place, held=verdict.held, actual=verdict.actual))
+                # Some of those who asked are gone; whoever asks next hears the same.
+                future.exception()
             else:
                 future.set_result(verdict)
 

@@ -10,14 +10,14 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self
 
 from hive_core_db.postgres.connection import check_server
 from hive_core_db.postgres.driver import COMMAND_SECONDS, Connection, Row, connect, failures, translate
 from hive_core_db.postgres.identity import Identity
 from hive_core_db.url import PostgresUrl
-from hive_errors.store import StoreClosed, StoreError, StoreForked, StoreUnreachable
+from hive_errors.store import EpochOver, StoreClosed, StoreError, StoreForked, StoreUnreachable
 
 LANES: Final = 2
 # A reading of the server's clock is believed for so long; until then only one with a quicker answer replaces it.
@@ -86,7 +86,8 @@ class Database:
             self.guard()
             connection = self._idle.pop() if self._idle else None
             if connection is None or connection.is_closed():
-                connection = await self.connect()
+                # Before the tables are there, nothing can be compared.
+                connection = await (self.settled(reads=True) if self._identity.is_known else self.connect())
             try:
                 yield connection
             except failures() as error:
@@ -155,15 +156,19 @@ class Database:
         """Begin a new epoch if the database is another one than it was; on another epoch than before, raise :class:`EpochOver`."""
         await self._identity.settle(connection, self.given_now())
 
-    async def settled(self) -> Connection:
+    async def settled(self, *, reads: bool = False) -> Connection:
         """Open a connection of the caller's own, to the database that this process was opened on, in its epoch.
 
+        Also one that only ``reads`` begins a new epoch where it must: a process that has nothing to append would hold its leases
+        in a database that is another one now. It goes on in any epoch.
+
         Raises:
-            EpochOver: The log is in another epoch.
+            EpochOver: The log is in another epoch, and the connection is for more than reading.
         """
         connection = await self.connect()
         try:
-            await self.settle(connection)
+            with suppress(*((EpochOver,) if reads else ())):
+                await self.settle(connection)
         except BaseException as error:
             connection.terminate()
             if isinstance(error, failures()):

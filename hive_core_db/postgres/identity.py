@@ -44,7 +44,7 @@ FORGET_MEMBERS: Final = "DELETE FROM members"
 
 
 class Identity:
-    """What a process knows of the database that it writes to; asked at each connect of an appender.
+    """What a process knows of the database that it writes to; asked at each connect.
 
     ``settle`` begins a new epoch where the database is another one, and refuses a process that is of another epoch than
     the one it finds, also where both have the same number: two restores of one dump give their epochs the same one.
@@ -53,6 +53,11 @@ class Identity:
     def __init__(self, url: PostgresUrl) -> None:
         self._url = url
         self._epoch: tuple[int, str] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was asked once."""
+        return self._epoch is not None
 
     async def settle(self, connection: Connection, given_now: int | None) -> None:
         """Compare; one process begins the new epoch, however many look.

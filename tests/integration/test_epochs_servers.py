@@ -14,6 +14,7 @@ from hive_bus import Bus, Event, open_bus
 from hive_core_db import epochs
 from hive_core_db.engine import open_store
 from hive_errors import EpochOver, StoreUnreachable
+from tests.support.console import Console
 from tests.support.lived import audited
 from tests.support.postgres import QUICK, USER, OwnServer, account, binaries, psql
 
@@ -217,3 +218,22 @@ async def test_an_ordinary_role_is_enough(server: OwnServer) -> None:
         system, timeline, *rest = (await bus.store.log.meta()).database_id.split("/")
     assert system == (await asyncio.to_thread(psql, url, "SELECT system_identifier FROM pg_control_system()"))
     assert (timeline, len(rest)) == ("1", 2)
+
+
+async def test_hive_up_ends_after_a_failover(server: OwnServer, tmp_path: Path) -> None:
+    """It waits while the server is away; then it is of an epoch that is over, says so and ends, to be started again."""
+    url = server.url("hive")
+    console = Console(tmp_path, url)
+    up = await asyncio.to_thread(console.start, "up")
+    try:
+        assert up.stderr is not None
+        assert "serving" in await asyncio.to_thread(up.stderr.readline)
+        replica = await asyncio.to_thread(copy_as_replica, server)
+        await asyncio.to_thread(fail_over, server, replica)
+        assert await asyncio.to_thread(up.wait, 40) == 1
+        said = await asyncio.to_thread(up.stderr.read)
+        assert "began a new epoch: this process is of epoch 1, the log is at epoch 2" in said
+        assert "Traceback" not in said
+    finally:
+        up.kill()
+        await asyncio.to_thread(up.communicate)
