@@ -197,6 +197,8 @@ class Capacity:
         """Slots of each key, as many as there are; in one order everywhere, for several may want the same two."""
         granted: Counter[str] = Counter()
         for key in sorted(wanted):
+            if key in self._unsure and self._held[key] <= 0:
+                await self._give(key, 0)
             ceiling = self.limits[key].concurrency or ENDLESS
             try:
                 granted[key] = await self._port.take(key, ceiling, self._lease_id, wanted[key])

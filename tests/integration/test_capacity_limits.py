@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
+from agents.workflow import Step, Workflow
 from hive_bus.effects import CancelRequested, Failure
 from hive_bus.hand import HandContext
 from hive_bus.limit import Limit
 from hive_bus.testing import SimulatedLoop, run_simulated
 from hive_core_db.records import WorkCancel
 from hive_core_db.sqlite.limits import SqliteLimits
+from hive_errors import StoreBusy
 from tests.contract.making import request
 from tests.support.brains import pass_time
 from tests.support.capacity import Job, JobDone, Site, site
+from tests.support.hives import hive_at
 
 
 class JobCancelRequested(CancelRequested, topic="job.cancel_requested"):
@@ -224,3 +227,55 @@ def test_what_takes_no_time_is_not_limited(tmp_path: Path) -> None:
         assert one.loop.time() - begun < 3.0
 
     played(tmp_path, steps, limits={"job": Limit(concurrency=1)})
+
+
+def test_an_answer_that_was_lost_costs_a_slot_only_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store took a slot, or took it back, and could not say so: later all slots are there again."""
+    take, give, lost = SqliteLimits.take, SqliteLimits.give, {"take": 2, "give": 1}
+
+    async def taken(self: SqliteLimits, *values: Any) -> int:
+        granted = await take(self, *values)
+        return await _lose(granted, "take")
+
+    async def given(self: SqliteLimits, *values: Any) -> None:
+        await give(self, *values)
+        await _lose(0, "give")
+
+    async def _lose(answer: int, call: str) -> int:
+        lost[call] -= 1
+        if lost[call] >= 0:
+            raise StoreBusy(url="sqlite:///h.db", waited=60.0)
+        return answer
+
+    monkeypatch.setattr(SqliteLimits, "take", taken)
+    monkeypatch.setattr(SqliteLimits, "give", given)
+
+    async def steps(one: Site) -> None:
+        await one.ask(*(Job() for _ in range(6)))
+        await one.until("job.done", 6)
+        await pass_time(5.0)
+        one.count.most.clear()
+        await one.ask(*(Job() for _ in range(6)))
+        await one.until("job.done", 12)
+        assert one.count.most[""] == 3
+        await pass_time(5.0)
+        assert [(state.taken, state.missing) for state in await one.bus.store.limits.state()] == [(0, 0)]
+
+    played(tmp_path, steps, limits={"job": Limit(concurrency=3)}, workers=("ada",))
+
+
+def test_a_hive_keeps_its_runs_to_the_limits(tmp_path: Path) -> None:
+    """Six commands that may run side by side run one after another, for `task:run` allows one; steps that do nothing do not wait."""
+
+    async def main() -> None:
+        mark, seen = tmp_path / "mark", tmp_path / "seen"
+        command = f"test ! -e {mark} && touch {mark} && echo x >> {seen} && rm {mark}"
+        steps = [Step(id=f"c{number}", run=command) for number in range(6)]
+        url = f"sqlite:///{tmp_path}/h.db"
+        async with hive_at(url, tmp_path, limits={"task:run": Limit(concurrency=1)}) as hive:
+            run = await hive.start(Workflow(name="limited", steps=tuple(steps)))
+            result = await run.result(within=15.0)
+            assert result.status == "completed"
+        assert seen.read_text() == "x\n" * 6
+
+    asyncio.run(main())
