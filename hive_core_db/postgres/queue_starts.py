@@ -1,10 +1,10 @@
 """Where the part of a queue that is still alive begins, as this process knows it. Pure: it asks nobody, and knows no SQL.
 
 Claimed items leave dead entries at the front of the queue's index. A vacuum takes them, but not while some
-old transaction is open, and a look that walked them all would cost more with every item ever claimed. So a look begins at the
-first item that the last one found, or where the queue stood a moment ago, whichever comes first: a new item's turn is not
-less than the queue's present one. What can appear before that (an item given back keeps its old turn; another process believes the queue's
-turn for some milliseconds) is found by a whole look, which is due when the last one's cost is a small part of the time since.
+old transaction is open, and a look that walked them all would cost more with every item ever claimed. So where whole looks have become
+slow, a look begins at the first item that the last one found, and at an empty queue where it stood a moment ago: a new item's turn is not
+less than the queue's present one. What can appear before that (an urgent item, or one given back with its old turn) is found by
+a whole look, which is due when the last one's cost is a small part of the time since.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Place = tuple[float, int]
 START: Final[Place] = float("-inf"), 0
 _END: Final[Place] = float("inf"), 0
 
-# Of the time, one part in so many goes into whole looks; but one is due after so long (seconds) whatever it costs.
+# A whole look that takes no longer (seconds) may be made every time.
+_QUICK: Final = 0.002
+# Of the time, one part in so many goes into slow ones; but one is due after so long (seconds) whatever it costs.
 _SHARE: Final = 20
 _LONGEST: Final = 5.0
 # How often it is asked where the queues stand; the answer counts from the next time on, when older beliefs are gone (seconds).
@@ -49,7 +51,8 @@ class QueueStarts:
 
     def start(self, queue: str) -> Place:
         """Where a look at the queue may begin."""
-        return min(self._first.get(queue, START), self._stood.get(queue, START))
+        first = self._first.get(queue, START)
+        return self._stood.get(queue, START) if first == _END else first
 
     def looked(
         self,
@@ -69,7 +72,8 @@ class QueueStarts:
             if queue in first or complete:
                 self._first[queue] = first.get(queue, _END)
         if whole:
-            self._whole_at = now + min(_SHARE * (now - begun), _LONGEST)
+            took = now - begun
+            self._whole_at = now if took <= _QUICK else now + min(_SHARE * took, _LONGEST)
 
     def forget(self) -> None:
         """Something came back with an old turn: the next look is a whole one."""
