@@ -209,7 +209,11 @@ class Registry:
         leases = self._bus.store.leases
         since = max(self._since - OVERLAP, self._bus.now() - DAY)
         for lease in await leases.ended(since):
-            if lease.lease_id in self._known or (not lease.closed and not await leases.expire(lease.lease_id)):
+            # Who slept through its own time, or whose database was away, goes on where nobody took over.
+            own = self._lease is not None and self._lease.lease_id == lease.lease_id and self._lease.usable
+            if own or lease.lease_id in self._known:
+                continue
+            if not lease.closed and not await leases.expire(lease.lease_id):
                 continue
             await self._say_lost(lease)
             ended = lease.closed_at or self._bus.now()

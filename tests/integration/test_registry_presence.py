@@ -152,10 +152,7 @@ async def test_who_died_is_said_once_by_those_who_see_it(bus: Bus, hive_url: str
     closed = await bus.store.leases.open("dead", ttl=60_000_000, info=info)
     expired = await bus.store.leases.open("asleep", ttl=1, info=json.dumps({"agents": {"late": {"since": since}}}))
     for name, lease in (("lost", closed), ("late", expired)):
-        event_id = online_id(lease.lease_id, name, since)
-        body = AgentOnline(name=name, lease_id=lease.lease_id)
-        online = encode_event(body, stream=f"agent/{name}", correlation_id=name, source=name, event_id=event_id)
-        await bus.submit(AppendRequest(epoch=bus.writer.epoch, events=(online,)))
+        await say_online(bus, lease.lease_id, name, since)
     await bus.store.leases.close(closed.lease_id)
     async with (
         open_bus(hive_url, source="there") as other,
@@ -187,6 +184,26 @@ async def test_who_was_taken_for_dead_comes_again(bus: Bus) -> None:
         first.data["lease_id"],
         second.data["lease_id"],
     ]
+
+
+async def test_who_slept_goes_on_where_nobody_took_over(bus: Bus) -> None:
+    """Its own lease ran out, and it is the one who sees it: it renews, and neither goes nor comes."""
+    async with Registry(bus, [MAILER], health_seconds=OFTEN):
+        lease = await bus.open_lease()
+        await bus.store.leases.renew(lease.lease_id, ttl=0)
+        since = bus.now()
+        dead = await bus.store.leases.open("dead", ttl=0, info=json.dumps({"agents": {"lost": {"since": since}}}))
+        await say_online(bus, dead.lease_id, "lost", since)
+        await heard(bus, "agent.offline")
+        assert await lease.tell()
+    assert [record.data["lease_id"] for record in await said(bus, "agent.offline")] == [dead.lease_id, lease.lease_id]
+
+
+async def say_online(bus: Bus, lease_id: str, name: str, since: int) -> None:
+    """What a process said before it died."""
+    body, event_id = AgentOnline(name=name, lease_id=lease_id), online_id(lease_id, name, since)
+    online = encode_event(body, stream=f"agent/{name}", correlation_id=name, source=name, event_id=event_id)
+    await bus.submit(AppendRequest(epoch=bus.writer.epoch, events=(online,)))
 
 
 def test_only_lasting_changes_make_an_agent_busy() -> None:
