@@ -21,7 +21,7 @@ from hive_bus.record import Record
 from hive_bus.roster import Rosters
 from hive_bus.subscription import FROM_BEGINNING, Start, start_position
 from hive_bus.surely import patiently, surely
-from hive_bus.tasks import alone
+from hive_bus.tasks import alone, heed_cancellation
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import Appended, AppendRequest, Partition
 from hive_errors import BusClosed, Fenced, NewerVersion, StoreError, TimedOut
@@ -102,6 +102,7 @@ class GroupMember:
                     await self._membership(lease)
             except _LeaseLost:
                 _log.warning("group.lease_lost", group=self.group, lease_id=lease.lease_id)
+                heed_cancellation()
             except _Drained:
                 return
             finally:

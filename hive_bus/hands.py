@@ -28,6 +28,7 @@ from hive_bus.limit import Limit
 from hive_bus.load import Load
 from hive_bus.offers import Offers
 from hive_bus.surely import patiently, surely
+from hive_bus.tasks import heed_cancellation
 from hive_bus.telemetry import get_logger, with_correlation
 from hive_core_db.records import (
     AlreadyThere,
@@ -89,6 +90,7 @@ class HandRunner:
                     await self._serve(await patiently(self.bus.open_lease))
                 except* _LeaseLost:
                     _log.error("hands.lease_lost", worker=self.worker)
+                    heed_cancellation()
         except asyncio.CancelledError:
             if self.capacity.limits:
                 self._let_go()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from hive_bus.tasks import heed_cancellation
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import AppendRequest, Verdict
 from hive_errors import StoreError
@@ -46,6 +47,7 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
         except StoreError as problem:
             if not problem.retryable:
                 raise
+            heed_cancellation()
             _log.warning("store.again", error=str(problem), seconds=wait)
         await asyncio.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)

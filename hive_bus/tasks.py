@@ -1,4 +1,4 @@
-"""A task group whose single failure is raised as itself: callers catch what they were promised, not a group."""
+"""What task groups raise: a single failure as itself, and no cancellation forgotten over a failure."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def alone() -> Iterator[None]:
         if len(failures) == 1:
             raise failures[0] from failures[0].__cause__
         raise
+
+
+def heed_cancellation() -> None:
+    """Raise ``CancelledError`` if this task was cancelled while it dealt with a failure: for whoever catches one and goes on.
+
+    A task group that is cancelled while it ends because of a failure raises that failure alone.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

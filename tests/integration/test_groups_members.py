@@ -141,6 +141,21 @@ async def test_a_lost_lease_is_replaced(bus: Bus) -> None:
     assert [number_of(record) for record in notes.records] == [1]
 
 
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_lease_lost_in_the_moment_of_the_end(bus: Bus, steps: int) -> None:
+    """Whoever is told to end while it lets go of a lost lease ends, and does not begin again."""
+    one = member(bus, Notes())
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(one.run())
+        await until(lambda: _all_held(bus), bus)
+        (await bus.open_lease()).lost.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running], timeout=5)
+        assert running.cancelled()
+
+
 async def test_a_lease_lost_before_joining_is_replaced(bus: Bus) -> None:
     """Whoever stood still between opening its lease and joining does not end: it joins with the next one."""
     bus.lease_seconds = 0.4
