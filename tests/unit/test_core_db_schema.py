@@ -96,6 +96,27 @@ async def test_an_upgraded_file_is_a_log(tmp_path: Path) -> None:
     assert found.file_size > 0
 
 
+async def test_a_file_of_the_first_revision_is_upgraded(tmp_path: Path) -> None:
+    """It is refused until then; afterwards it has what a new one has, and everything that was in it."""
+    url, fresh = await made(str(tmp_path / "old.db")), await made(str(tmp_path / "fresh.db"))
+    store = await open_store(url)
+    await fill(store, 3)
+    await store.close()
+    db = sqlite3.connect(url)
+    with db:
+        db.executescript("DROP TABLE limits; DROP TABLE limit_slots; UPDATE alembic_version SET version_num = '0001'")
+    db.close()
+    with pytest.raises(SchemaOutdated, match="0001"):
+        await open_store(url)
+    assert upgrade(url).before == "0001"
+    assert objects(url) == objects(fresh)
+    store = await open_store(url)
+    lease = await store.leases.open("worker", ttl=60_000_000)
+    assert await store.limits.take("gpu", 2, lease.lease_id, 3) == 2
+    await store.close()
+    assert stats(url).head == 3
+
+
 async def test_an_old_file_is_refused_with_the_command_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of an earlier revision names `hive db upgrade`; nothing is changed in it."""
     url = await made(str(tmp_path / "hive.db"))
