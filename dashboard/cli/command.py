@@ -38,7 +38,8 @@ app = typer.Typer(
 
 _COMMON: Final[dict[str, Any]] = {
     "db": Annotated[
-        str | None, typer.Option("--db", metavar="URL", help="The database: a file's path or sqlite:///PATH.")
+        str | None,
+        typer.Option("--db", metavar="URL", help="The database: a file's path, sqlite:///PATH or postgresql://..."),
     ],
     "json": Annotated[bool, typer.Option("--json", help="Data as JSON; lists as JSON Lines.")],
     "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what happens inside.")],

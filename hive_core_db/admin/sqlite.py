@@ -24,7 +24,7 @@ from hive_core_db.sqlite.connection import (
     check as check_schema,
 )
 from hive_core_db.url import SqliteUrl
-from hive_errors.store import NotADatabase, SchemaTooNew, StoreUnavailable, TargetNotEmpty
+from hive_errors.store import NotADatabase, SchemaTooNew, StoreBusy, StoreUnavailable, TargetNotEmpty
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 LOG = "SELECT name, log_id, epoch, (SELECT coalesce(max(position), 0) FROM events) FROM log_meta"
@@ -140,7 +140,7 @@ def restore(address: SqliteUrl, file: Path, now: Callable[[], int]) -> Restored:
                 with immediate(copy):
                     first = identity.begin_epoch(copy, now(), why=f"restored from {file.name}", above=shown)
                 _, _, epoch, head = copy.execute(LOG).fetchone()
-                copy.backup(target)
+                copy.backup(target, progress=lambda status, _left, _all: _not_for_ever(status, address))
                 target.execute("PRAGMA journal_mode=WAL")
                 fold_wal(target, _wal(address.path), 0, BUSY_TIMEOUT)
     except sqlite3.Error as error:
@@ -157,6 +157,12 @@ def begin_epoch(address: SqliteUrl, reason: str, now: Callable[[], int]) -> Epoc
         first = identity.begin_epoch(db, now(), why=reason)
         epoch = db.execute(LOG).fetchone()[2]
     return Epoch(url=str(address), epoch=epoch, first_position=first)
+
+
+def _not_for_ever(status: int, address: SqliteUrl) -> None:
+    # Each step waits for the lock as long as any statement does; the driver would try again without an end.
+    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        raise StoreBusy(url=str(address), waited=BUSY_TIMEOUT)
 
 
 @contextmanager
@@ -190,7 +196,7 @@ def _open(address: SqliteUrl, *, create: bool = False) -> Iterator[sqlite3.Conne
     if not create and not address.path.exists():
         raise StoreUnavailable(url=str(address), reason="there is no such file")
     try:
-        with closing(connect(address, create=create)) as db:
+        with closing(connect(address, create=create, busy_timeout=BUSY_TIMEOUT)) as db:
             yield db
     except sqlite3.Error as error:
         raise translate(error, address, BUSY_TIMEOUT) from error

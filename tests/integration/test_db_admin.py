@@ -21,6 +21,7 @@ from hive_errors.store import (
     DoneElsewhere,
     NotADatabase,
     SchemaTooNew,
+    StoreBusy,
     StoreUnavailable,
     StoreUnreachable,
     TargetNotEmpty,
@@ -201,6 +202,26 @@ async def test_backups_overwrite_nothing_and_take_no_rubbish(hive_url: str, tmp_
     with pytest.raises(StoreUnavailable):
         restore(hive_url, tmp_path / "nothing.db")
     assert (stats(hive_url).head, stats(hive_url).epoch) == (2, 1)
+
+
+@pytest.mark.sqlite_only("a backup in one file is SQLite's")
+async def test_a_restore_waits_for_a_lock_but_not_for_ever(
+    hive_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that holds the file keeps what was there; when it lets go, the backup is put back."""
+    file = tmp_path / "monday.db"
+    async with await open_store(hive_url) as store:
+        await fill(store, 2)
+    await asyncio.to_thread(backup, hive_url, file)
+    monkeypatch.setattr("hive_core_db.admin.sqlite.BUSY_TIMEOUT", 0.05)
+    with closing(sqlite3.connect(hive_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusy):
+            await asyncio.to_thread(restore, hive_url, file)
+        other.execute("COMMIT")
+    assert (stats(hive_url).head, stats(hive_url).epoch) == (2, 1)
+    assert (await asyncio.to_thread(restore, hive_url, file)).epoch == 2
+    assert sorted(path.name for path in tmp_path.iterdir() if "restoring" in path.name) == []
 
 
 def test_postgresql_has_tools_of_its_own(new_log: NewDatabase, tmp_path: Path) -> None:

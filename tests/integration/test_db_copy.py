@@ -21,6 +21,7 @@ from tests.conftest import NewDatabase
 from tests.contract.making import event, fill, positions, verdict
 from tests.contract.making import request as append_request
 from tests.support.lived import audited, live
+from tests.support.postgres import with_options
 
 
 class _Stopped(Exception):
@@ -164,6 +165,18 @@ async def test_a_copy_that_fails_leaves_nothing(hive_url: str, target: str) -> N
     await copied(hive_url, target, progress=lambda *words: told.append(words))
     assert ("events", stats(target).head, stats(target).head) in told
     assert await audited(target) == []
+
+
+async def test_into_a_schema_of_its_own(hive_url: str, new_database: NewDatabase) -> None:
+    """Several logs share a database, each in its schema; a copy goes where its address says."""
+    await lived(hive_url)
+    database = new_database()
+    targets = [with_options(database, schema=name) for name in ("first", "second")]
+    for target in targets:
+        await copied(hive_url, target)
+        assert await audited(target) == []
+    (found,) = {stats(target).log_id for target in targets}
+    assert found == stats(hive_url).log_id
 
 
 async def test_twenty_thousand_events_go_from_a_file_to_a_server(tmp_path: Path, new_database: NewDatabase) -> None:
