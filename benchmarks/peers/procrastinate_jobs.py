@@ -8,6 +8,7 @@ describes for asynchronous jobs, which may delete them when they are done.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from importlib.metadata import version
@@ -16,6 +17,8 @@ from procrastinate import App, PsycopgConnector
 
 from benchmarks.children import serve
 
+# It wishes its tasks were in another module than the one that is run.
+logging.getLogger("procrastinate").setLevel(logging.ERROR)
 CONCURRENCY = 20
 app = App(connector=PsycopgConnector(conninfo=sys.argv[1], min_size=CONCURRENCY, max_size=CONCURRENCY + 4))
 
