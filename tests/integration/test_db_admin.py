@@ -40,6 +40,20 @@ INSERT INTO topics VALUES ('a.topic'), ('another.topic');
 UPDATE pg_index SET indisready = true WHERE indexrelid = 'topics_pkey'::regclass;"""
 
 
+# The extension is not among what the tests' servers bring.
+AN_AMCHECK = """
+SET allow_system_table_mods = on;
+CREATE FUNCTION bt_index_check(index regclass, heapallindexed boolean) RETURNS void LANGUAGE plpgsql AS $body$
+BEGIN
+    IF index = 'events_topic'::regclass THEN
+        RAISE 'item order invariant violated' USING ERRCODE = 'index_corrupted';
+    END IF;
+END
+$body$;
+INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
+VALUES (99999, 'amcheck', 10, current_schema()::regnamespace, false, '1.5');"""
+
+
 async def lived(url: str) -> str:
     """Let a little of everything happen at an address."""
     async with await open_store(url) as store:
@@ -107,6 +121,22 @@ async def test_an_index_that_lost_rows_is_found(new_log: NewDatabase) -> None:
     psql(url, "REINDEX TABLE topics; ALTER TABLE events DISABLE TRIGGER events_no_change")
     found = await asyncio.to_thread(check, url)
     assert [line.partition(" is ")[0] for line in found.findings] == ["trigger events_no_change"]
+
+
+async def test_the_extension_that_looks_deeper_is_asked(new_log: NewDatabase) -> None:
+    """Where `amcheck` is installed and may be used, what it says of an index is a finding; here a function stands in for it."""
+    url = new_log()
+    psql(url, AN_AMCHECK)
+    found = await asyncio.to_thread(check, url)
+    assert "amcheck" in found.looked_at[0]
+    assert found.findings == ("index events_topic of events: item order invariant violated",)
+    psql(
+        url,
+        "REVOKE ALL ON FUNCTION bt_index_check FROM PUBLIC; CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader",
+    )
+    found = await asyncio.to_thread(check, url.replace("hive@", "reader@"))
+    psql(url, "DROP OWNED BY reader; DROP ROLE reader")
+    assert (found.findings, "counting" in found.looked_at[0]) == ((), True)
 
 
 @pytest.mark.parametrize("action", [check, stats, lambda url: begin_epoch(url, reason="no")])
