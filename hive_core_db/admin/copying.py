@@ -38,11 +38,14 @@ LEFT_OUT: Final = {
 }
 """What is not copied, and why."""
 
+# Not before it claimed anything, whatever this machine's clock says.
+_CLOSED: Final = """(SELECT coalesce(closed_at, max(CASE WHEN w.claimed_at > {now} THEN w.claimed_at ELSE {now} END))
+    FROM work AS w WHERE w.lease_id = leases.lease_id)"""
 # Instead of the column as it is.
 _CHANGED: Final[Mapping[tuple[str, str], str]] = {
     ("log_meta", "database_id"): "''",
     ("partitions", "lease_id"): "NULL",
-    ("leases", "closed_at"): "coalesce(closed_at, {now})",
+    ("leases", "closed_at"): _CLOSED,
 }
 # Only rows that something names.
 _CONDITIONS: Final = {"leases": " WHERE lease_id IN (SELECT lease_id FROM work WHERE lease_id IS NOT NULL)"}

@@ -92,7 +92,8 @@ async def begin_epoch(connection: Connection, given_now: int | None, *, why: str
     first = epochs.first_position(last=last, since=since, now=now)
     await connection.execute(LIST, epoch + 1, secrets.token_hex(16), first, now, why)
     await connection.execute(BEGIN, epoch + 1)
-    await connection.execute(END_LEASES, now)
+    # Not before what they held was claimed, also where this server's clock is behind the last one's.
+    await connection.execute(END_LEASES, max(now, since))
     await connection.execute(FREE_PARTITIONS)
     await connection.execute(FORGET_MEMBERS)
     return first

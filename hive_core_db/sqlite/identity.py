@@ -56,7 +56,8 @@ def begin_epoch(db: sqlite3.Connection, now: int, *, why: str, above: tuple[int,
     number = max(epoch, above[1]) + 1
     db.execute(LIST, (number, secrets.token_hex(16), first, now, why))
     db.execute(BEGIN, (number, secrets.token_hex(16)))
-    db.execute(END_LEASES, (now,))
+    # Not before what they held was claimed, also where this server's clock is behind the last one's.
+    db.execute(END_LEASES, (max(now, since),))
     db.execute(FREE_PARTITIONS)
     db.execute(FORGET_MEMBERS)
     return first

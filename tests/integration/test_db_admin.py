@@ -29,7 +29,7 @@ from hive_errors.store import (
 )
 from tests.conftest import NewDatabase
 from tests.contract.making import event, fill, positions, request, verdict
-from tests.support.console import Console
+from tests.support.console import Console, screen
 from tests.support.lived import audited, live
 from tests.support.postgres import psql
 
@@ -301,6 +301,20 @@ def test_the_commands_on_a_pipe(console_database: str, tmp_path: Path) -> None:
     saved = console("db", "backup", "saved.db", "--db", "other.db")
     assert (saved.code, (tmp_path / "saved.db").exists()) == (0, True)
     assert "epoch 2 begins at" in console("db", "restore", "saved.db", "--db", "copy.db").out
+
+
+@pytest.mark.timeout(60)
+def test_a_copy_draws_how_far_it_is(tmp_path: Path) -> None:
+    """On a terminal, and nothing of it is left when it is done; the text is that of a pipe."""
+    console = Console(tmp_path)
+    assert console("publish", "shop.opened", "{}", "--raw").code == 0
+    code, written = console.terminal("db", "copy", ".hive/hive.db", "drawn.db")
+    piped = console("db", "copy", ".hive/hive.db", "piped.db")
+    assert (code, piped.code) == (0, 0)
+    assert "compare events" in written
+    assert [line.replace("drawn", "piped").rstrip() for line in screen(written).splitlines() if line.strip()] == [
+        line.rstrip() for line in (piped.out + piped.err).splitlines()
+    ]
 
 
 @pytest.mark.timeout(60)
