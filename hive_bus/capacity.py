@@ -93,14 +93,11 @@ class Capacity:
         now = asyncio.get_running_loop().time()
         return any(self._until.get(key, 0.0) > now for key in (queue, *queue.split()))
 
-    def look(self) -> None:
-        """A new look at the queue begins: who waits is counted anew."""
-        now = asyncio.get_running_loop().time()
+    def look(self, shut: Iterable[str]) -> None:
+        """A new look at the queue begins, except for queues that are ``shut``: who waits is counted anew, for those they wait on."""
         self._before = self._waiting
-        # What will not even be looked at this time waits on.
-        self._waiting = Counter(
-            {key: count for key, count in self._waiting.items() if self._until.get(key, 0.0) > now and self.shut(key)}
-        )
+        unseen = {label for queue in shut for label in (queue, *queue.split())}
+        self._waiting = Counter({key: count for key, count in self._waiting.items() if key in unseen})
 
     def late(self, claimed: Claimed) -> bool:
         """Whether it is known already that the effect has to wait for a limit."""

@@ -26,7 +26,7 @@ from hive_bus.host import BrainHost
 from hive_bus.lease import ProcessLease
 from hive_bus.limit import Limit
 from hive_bus.load import Load
-from hive_bus.offers import Offers
+from hive_bus.offers import FARTHEST, Offers
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import heed_cancellation
 from hive_bus.telemetry import get_logger, with_correlation
@@ -79,6 +79,7 @@ class HandRunner:
         self._delivery = Delivery(bus, hosts or {}, worker=self.worker)
         self._wake = asyncio.Event()
         self._own_head = 0
+        self._beyond = 0
         self._draining = False
 
     async def run(self) -> None:
@@ -176,31 +177,44 @@ class HandRunner:
         free = {id(hand): hand.concurrency - self._load[id(hand)] for hand in self._hands}
         queues = [queue for queue, hand in self._by_queue.items() if free[id(hand)] > 0]
         limited = bool(self.capacity.limits)
-        beyond = 0
+        shut: list[str] = []
         if limited:
-            queues = [queue for queue in queues if not self.capacity.shut(queue)]
-            beyond = sum(self.capacity.waiting().values())
+            shut = [queue for queue in queues if self._waits_whole(queue) and self.capacity.shut(queue)]
+            queues = [queue for queue in queues if queue not in shut]
         if not queues:
             return False
         limit = min(sum(slots for slots in free.values() if slots > 0), PULL)
-        items, more = await self._offers.page(queues, limit=limit, beyond=beyond)
-        self.capacity.look()
+        items, more = await self._offers.page(queues, limit=limit, beyond=self._beyond)
+        self.capacity.look(shut)
         wanted: list[Claimed] = []
+        late = 0
         for claimed in await self._offers.found([item for item in items if item.work_id not in self._running]):
-            if limited and self.capacity.late(claimed):
+            inline = claimed.hand.inline(claimed.intent)
+            if limited and not inline and self.capacity.late(claimed):
                 self._offers.keep(claimed)
+                late += 1
             elif free[id(claimed.hand)] <= 0:
                 more = True
                 self._offers.keep(claimed)
             else:
                 wanted.append(claimed)
                 # What is done at once takes no slot.
-                free[id(claimed.hand)] -= not claimed.hand.inline(claimed.intent)
+                free[id(claimed.hand)] -= not inline
         allowed = await self._within_limits(wanted) if limited else wanted
         if allowed:
             await self._claim(allowed, lease, group)
+        deeper = limited and self._look_deeper(late + len(wanted) - len(allowed))
         # A page of what only newer processes can read, or of what is known to wait, is no reason to ask again at once.
-        return bool(wanted) and more
+        return more and (bool(wanted) or deeper)
+
+    def _look_deeper(self, waiting: int) -> bool:
+        """Look twice as far from now on as what waits for limits reaches; whether that is farther than before."""
+        before, self._beyond = self._beyond, min(2 * waiting, FARTHEST)
+        return self._beyond > before
+
+    def _waits_whole(self, queue: str) -> bool:
+        """Whether no effect of the queue can be one that takes no time, which no limit counts."""
+        return type(self._by_queue[queue]).inline is Hand.inline
 
     async def _within_limits(self, wanted: Sequence[Claimed]) -> list[Claimed]:
         """Those that the limits allow; what is done at once takes nothing of them."""

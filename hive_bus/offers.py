@@ -121,7 +121,7 @@ class Offers:
         """How many processes live; and where on the ring this one stands."""
         now = asyncio.get_running_loop().time()
         if now - self._counted_at > CENSUS_SECONDS:
-            self._living = sorted(lease.lease_id for lease in await self._bus.store.leases.live())
+            self._living = [lease.lease_id for lease in await self._bus.store.leases.live()]
             self._counted_at = now
         rivals = max(1, len(self._living))
         index = self._living.index(self._lease_id) if self._lease_id in self._living else 0
