@@ -247,13 +247,24 @@ class Chaos:
         records = [record async for record in bus.read("task.*", "workflow.*")]
         wrong += _too_late(records) + _unasked(records) + self._refused(records)
         for run in sorted(self.started):
-            wrong += [f"{run} was decided otherwise at {position}" for position in await differences(bus, run)]
+            positions = await differences(bus, run)
+            wrong += [f"{run} was decided otherwise at {position}" for position in positions]
+            if positions or run not in self.ended:
+                await self._keep(bus, run)
         figures = self.report.figures
         figures["runs"], figures["events"] = len(self.started), await bus.head()
         for topic, count in Counter(self.ended.values()).items():
             figures[topic] += count
         figures["attempts lost"] = sum(record.topic == "task.attempt_failed" for record in records)
         figures["superseded"] = sum(record.topic == "task.superseded" for record in records)
+
+    async def _keep(self, bus: Bus, run: str) -> None:
+        """Keep the history of a run that went wrong: the database goes with its server."""
+        lines = [
+            f"{r.position} v{r.version} {r.topic} by {r.decided_by or r.source} cause {r.cause_position} {r.causation_id} {r.event_id} {r.payload}\n"
+            for r in await bus.history(run)
+        ]
+        await asyncio.to_thread((self.world.directory.parent / f"{run}.history").write_text, "".join(lines))
 
     def _refused(self, records: Sequence[Record]) -> list[str]:
         """Reconcilable effects that were asked for again although the world could have been asked about them before."""
