@@ -14,6 +14,7 @@ from hive_core_db.audit import audit
 from tests.conftest import DEFAULT_FAULT_SECONDS, HiveUrls
 from tests.support.crash_points import wrong
 from tests.support.simulated import vocabulary
+from tests.support.tables import file_of
 
 ORDERS = 40
 KILLS = {"sqlite": 12, "postgres": 6}
@@ -52,7 +53,10 @@ def _one_database(url: str, ledger: Path, chance: random.Random, most: int) -> i
                 processes[victim].wait()
                 killed += 1
                 # At once, while the other goes on: whatever the dead one left half done must already be sound.
-                assert [str(finding) for finding in audit(url, vocabulary=vocabulary())] == []
+                # Where the first of all was killed before it made the file, there is nothing to audit.
+                path = file_of(url)
+                if path is None or path.exists():
+                    assert [str(finding) for finding in audit(url, vocabulary=vocabulary())] == []
                 processes[victim] = _start(url, ledger)
             else:
                 break
