@@ -149,8 +149,11 @@ class BrainHost(Generic[State]):
             self._submit(session, request, pending)
 
     def _submit(self, session: Session[State], request: AppendRequest, pending: list[Pending[State]]) -> None:
+        session.unsettled += 1
         after = pending[-1][2] if pending else None
-        pending.append((session, request, self.bus.writer.submit(request, after=after)))
+        future = self.bus.writer.submit(request, after=after)
+        future.add_done_callback(_heard)
+        pending.append((session, request, future))
 
     def _shelve(
         self,
@@ -171,7 +174,8 @@ class BrainHost(Generic[State]):
         while pending:
             session, request, future = pending[0]
             try:
-                verdict = await future
+                # Shielded: those submitted behind it must see it fail, also when nobody waits any more.
+                verdict = await asyncio.shield(future)
             except StoreError as problem:
                 if not problem.retryable:
                     raise
@@ -183,14 +187,15 @@ class BrainHost(Generic[State]):
                 if isinstance(verdict, FencedOff):
                     raise Fenced(what=verdict.what, held=verdict.held, actual=verdict.actual)
                 raise DuplicateMismatch(event_id=f"{session.key}: {verdict}")
+            session.unsettled -= 1
             pending = pending[1:]
 
     def _again(self, failed: Sequence[Pending[State]]) -> list[Pending[State]]:
         """Submit again what failed behind a request that is in the log by now."""
         again: list[Pending[State]] = []
-        for session, request, future in failed:
-            future.exception()
+        for session, request, _ in failed:
             again.append((session, request, self.bus.writer.submit(request, after=again[-1][2] if again else None)))
+            again[-1][2].add_done_callback(_heard)
         return again
 
     async def _ready(self, partition: Owned, record: Record, pending: list[Pending[State]]) -> Session[State]:
@@ -334,6 +339,9 @@ class BrainHost(Generic[State]):
         session = self._sessions.get(correlation_id)
         if session is None or session.parked or session.ahead is not None or session.handled < session.waiting:
             return None
+        if session.unsettled:
+            # The store may not have taken it: given to it again, it would lie behind what was decided after it.
+            return None
         partition = self._owned.get(session.partition)
         if partition is None or self.brain.keyed_by != "correlation":
             return None
@@ -419,6 +427,12 @@ class _Checked(Folder[State]):
         if version > self.brain.version:
             raise NewerVersion(what=f"brain {self.brain.name}", stored=version, known=self.brain.version)
         self._known.add(decider)
+
+
+def _heard(future: asyncio.Future[Verdict]) -> None:
+    """Its failure is dealt with by whoever settles the page, or by nobody, when the page is given up."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _words(problem: Exception) -> str:

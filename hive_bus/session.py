@@ -75,8 +75,9 @@ class Session(Generic[State]):
     """A key's state and how far it is handled.
 
     ``seen`` is the last position that this process knows of the key, ``waiting`` the last
-    input among these: the key is at rest when that is handled. ``ahead`` is the append
-    under way that was decided on before it is in the log.
+    input among these: the key is at rest when that is handled and every decision, of which
+    ``unsettled`` are on their way, is in the log. ``ahead`` is the append under way that was
+    decided on before it is in the log.
     """
 
     key: str
@@ -85,6 +86,7 @@ class Session(Generic[State]):
     handled: int = 0
     seen: int = 0
     waiting: int = 0
+    unsettled: int = 0
     parked: bool = False
     ahead: Ahead[State] | None = None
 

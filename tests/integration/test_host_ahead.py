@@ -10,11 +10,26 @@ from typing import Any
 
 import pytest
 
+from hive_bus.brain import Input
+from hive_bus.event import Draft, Event
 from hive_bus.groups import Owned
 from hive_bus.record import Record
 from hive_bus.session import Session
 from hive_bus.testing import SimulatedLoop, canonical_state, refold, run_simulated
+from hive_errors import StoreBusy
 from tests.support.brains import Asked, Bench, Done, Lab, LabBrain, Trial, Try, bench, pass_time, simulated_bus
+
+
+class Noted(Event, topic="lab.noted"):
+    """What was done was noted."""
+
+
+class NotingBrain(LabBrain):
+    """A lab that decides on results as well."""
+
+    def decide(self, state: Lab, record: Input) -> Sequence[Event | Draft]:
+        """Note what was done."""
+        return [Noted()] if isinstance(record.event, Done) else super().decide(state, record)
 
 
 @dataclass
@@ -23,6 +38,7 @@ class Plot:
 
     one: Bench
     path: Path
+    brain: LabBrain = field(default_factory=LabBrain)
     perform: asyncio.Event = field(default_factory=asyncio.Event)
     read_on: asyncio.Event = field(default_factory=asyncio.Event)
     reply: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,6 +81,20 @@ class Plot:
 
         log.append = late  # type: ignore[method-assign]
 
+    def refuse(self, topic: str) -> asyncio.Event:
+        """Let the store be busy once when it should append an event of this topic; the event says that it was."""
+        log, refused = self.one.bus.store.log, asyncio.Event()
+        append = log.append
+
+        async def busy(batch: Any) -> Any:
+            if not refused.is_set() and any(event.topic == topic for request in batch for event in request.events):
+                refused.set()
+                raise StoreBusy(url="lab", waited=0.0)
+            return await append(batch)
+
+        log.append = busy  # type: ignore[method-assign]
+        return refused
+
     async def ask_elsewhere(self) -> int:
         """Another process asks for one more try."""
         other = await simulated_bus(self.one.loop, self.path, "other")
@@ -80,18 +110,23 @@ class Plot:
         await pass_time(5.0)
         await self.one.hosts["lab"].member.caught_up(await self.one.bus.head(), within=60)
         asked = (await self.one.topics()).count("try.requested")
-        return asked, canonical_state(self.session.state) == await refold(self.one.bus, LabBrain(), "lab1")
+        causes = [one.cause_position for one in await self.one.bus.history("lab1") if one.cause_position is not None]
+        same = canonical_state(self.session.state) == await refold(self.one.bus, self.brain, "lab1")
+        return asked, same and causes == sorted(causes)
 
 
-def played(path: Path, play: Callable[[Plot], Coroutine[Any, Any, None]]) -> tuple[int, bool]:
+def played(
+    path: Path, play: Callable[[Plot], Coroutine[Any, Any, None]], *, brain: LabBrain | None = None
+) -> tuple[int, bool]:
     """Play with a lab whose hand has begun with a first try."""
 
     async def main(loop: SimulatedLoop) -> tuple[int, bool]:
         async def perform(intent: Try, ctx: Any) -> Done:
             return await plot.hand(intent, ctx)
 
-        async with bench(loop, path, hands=[Trial(perform)]) as one:
-            plot = Plot(one, path)
+        hosted = brain or LabBrain()
+        async with bench(loop, path, hands=[Trial(perform)], brains=[hosted]) as one:
+            plot = Plot(one, path, hosted)
             plot.hold_reading()
             await one.ask(Asked())
             await one.until("try.started")
@@ -154,6 +189,19 @@ def test_an_input_of_a_forgotten_key_is_not_jumped_over(forgotten: str, tmp_path
         await plot.one.until("try.done")
 
     assert played(tmp_path / "h.db", play) == (3, True)
+
+
+def test_a_decision_that_the_store_has_not_taken_is_not_overtaken(tmp_path: Path) -> None:
+    """The store was busy with a decision, which is given to it again: a result that comes meanwhile is decided on behind it."""
+
+    async def play(plot: Plot) -> None:
+        refused = plot.refuse("try.requested")
+        await plot.ask_elsewhere()
+        await refused.wait()
+        plot.perform.set()
+        await plot.one.until("try.done")
+
+    assert played(tmp_path / "h.db", play, brain=NotingBrain()) == (2, True)
 
 
 def test_a_late_reply_restores_no_older_state(tmp_path: Path) -> None:
