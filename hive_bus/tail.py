@@ -113,6 +113,8 @@ class Tail:
 
     async def close(self) -> None:
         """End ``run``, and let everybody who waits go."""
+        if self._closed:
+            return
         self._closed = True
         self._unsubscribe()
         self._rouse()

@@ -16,6 +16,7 @@ from dashboard.views.presence import AgentView, ProcessView, agent_views, proces
 from dashboard.views.status import CapabilityView, GroupView, StatusView
 from hive_bus import Bus, Record
 from hive_bus.enrolment import last_registrations
+from hive_bus.epochs import distance
 from hive_core_db.records import QueueDepth, Roster
 
 MOST: Final = 5000
@@ -69,7 +70,7 @@ async def read_status(bus: Bus, *, seconds: float, place: str) -> StatusView:
         head=head,
         now=now,
         since=since,
-        events_since=max(head - start, 0),
+        events_since=await distance(store.log, start, head),
         sampled_seconds=sampled,
         runs_since={word: counts[topic] for word, topic in _RUN_TOPICS.items()},
         processes=tuple(processes),
@@ -141,18 +142,29 @@ async def _effects(bus: Bus, start: int) -> list[Record]:
 async def _groups(bus: Bus, head: int, processes: Sequence[ProcessView], parked: Mapping[str, int]) -> list[GroupView]:
     checkpoints = bus.store.checkpoints
     rosters = await checkpoints.rosters(await checkpoints.groups())
-    owners: dict[str | None, str] = {process.lease_id: process.owner for process in processes}
+    owners = _names(processes)
     return [
         GroupView(
             name=name,
             partitions=len(roster.partitions),
             held_by=dict(Counter(owners[row.lease_id] for row in roster.partitions if row.lease_id in owners)),
-            behind=head - _slowest(roster, head),
+            behind=await distance(bus.store.log, _slowest(roster, head), head),
             oldest_seconds=await _oldest(bus, _slowest(roster, head), head),
             parked=parked.get(name, 0),
         )
         for name, roster in sorted(rosters.items())
     ]
+
+
+def _names(processes: Sequence[ProcessView]) -> dict[str | None, str]:
+    """A name for each process: its owner's, and its number too where others have the same."""
+    alike = Counter(process.owner for process in processes)
+    return {
+        process.lease_id: process.owner
+        if alike[process.owner] == 1
+        else f"{process.owner} {process.host}:{process.pid}"
+        for process in processes
+    }
 
 
 def _slowest(roster: Roster, head: int) -> int:
