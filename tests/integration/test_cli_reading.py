@@ -103,6 +103,7 @@ def test_a_correlation_that_is_no_run_is_a_tree_of_causes(hive: Console) -> None
     assert tree["correlation_id"] == "parcel-1"
 
 
+@pytest.mark.sqlite_only("about words, not about a database")
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -176,6 +177,7 @@ def test_doctor_finds_nothing_wrong(hive: Console) -> None:
     assert {check["name"] for check in checks if check["level"] == "problem"} <= {"durability"}
 
 
+@pytest.mark.sqlite_only("about words, not about a database")
 def test_a_foreign_package_in_the_way_is_found(hive: Console, tmp_path: Path) -> None:
     """Another project's `agents` that would be imported instead of ours is a problem with its place."""
     (tmp_path / "agents").mkdir()
@@ -185,6 +187,7 @@ def test_a_foreign_package_in_the_way_is_found(hive: Console, tmp_path: Path) ->
     assert str(tmp_path / "agents") in done.out
 
 
+@pytest.mark.sqlite_only("about words, not about a database")
 def test_validate_names_every_problem(hive: Console) -> None:
     """Files that are right have a line, wrong ones one for each problem, and the exit code is 2."""
     (hive.directory / "wrong.yaml").write_text(

@@ -127,6 +127,7 @@ def test_a_detached_run_can_be_cancelled_before_anybody_took_it(hive: Console) -
     assert "cancelled" in late.err
 
 
+@pytest.mark.sqlite_only("about words, not about a database")
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
