@@ -12,7 +12,7 @@ from hive_bus.events.system import EpochStarted
 from hive_bus.ids import derived_event_id
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import AlreadyThere, Appended, AppendRequest, Epoch, LogMeta, NewEvent
-from hive_core_db.store import Store
+from hive_core_db.store import EventLog, Store
 from hive_errors import EpochOver
 
 STREAM: Final = "system"
@@ -45,6 +45,20 @@ async def same_epoch(store: Store, epoch: int) -> None:
     meta = await store.log.meta()
     if meta.epoch != epoch:
         raise EpochOver(url=store.url, held=epoch, actual=meta.epoch)
+
+
+async def distance(log: EventLog, after: int, until: int) -> int:
+    """How many events lie above ``after`` and up to ``until``: what an epoch jumped over is none."""
+    if until <= after:
+        return 0
+    count, counted = until - after, after
+    for epoch in (await log.epochs())[1:]:
+        if after < epoch.first_position <= until:
+            # An epoch in which nothing was recorded is jumped over whole: what was left out already is not left out again.
+            last = max(counted, await log.position_at(epoch.began_at - 1))
+            counted = epoch.first_position - 1
+            count -= counted - last
+    return count
 
 
 def _event(epoch: Epoch, source: str) -> NewEvent:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hive_bus import FROM_BEGINNING, Bus, Event, Record, open_bus
+from hive_bus.epochs import distance
 from hive_bus.events.system import EpochStarted
 from hive_core_db import epochs
 from hive_core_db.admin import begin_epoch
@@ -130,6 +131,19 @@ async def test_the_bus_says_it_once(hive_url: str) -> None:
     async with open_bus(hive_url) as bus:
         assert len([record async for record in bus.read("system.*")]) == 1
     assert await audited(hive_url) == []
+
+
+async def test_what_was_jumped_over_is_not_counted(hive_url: str) -> None:
+    """Behind by three events is behind by three, however far apart their numbers are."""
+    async with await open_store(hive_url) as store:
+        await filled(store, 4)
+    await jumped(hive_url)
+    await jumped(hive_url)
+    async with await open_store(hive_url) as store:
+        head = (await filled(store, 2))[-1].position
+        counts = [await distance(store.log, after, head) for after in (0, 2, 4, 5, 1_500_000, head - 2, head - 1, head)]
+        assert counts == [6, 4, 2, 2, 2, 2, 1, 0]
+        assert await distance(store.log, 0, 4) == 4
 
 
 async def test_a_publisher_of_the_epoch_before_is_told(hive_url: str) -> None:
