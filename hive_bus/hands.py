@@ -242,7 +242,10 @@ class HandRunner:
             )
             claims.append((claimed, request, self.bus.writer.submit(request)))
         for claimed, request, future in claims:
-            if isinstance(await surely(self.bus, request, future), Appended | AlreadyThere):
+            verdict = await surely(self.bus, request, future)
+            if isinstance(verdict, Appended) or (
+                isinstance(verdict, AlreadyThere) and await self._holds(claimed, lease)
+            ):
                 self._start(claimed, group)
             else:
                 refused += 1
@@ -250,6 +253,11 @@ class HandRunner:
         for share in inline:
             refused += not isinstance(await self._delivery.settle(share), Appended | AlreadyThere)
         self._offers.told(len(wanted), refused)
+
+    async def _holds(self, claimed: Claimed, lease: ProcessLease) -> bool:
+        """Whether a claim whose reply was lost still holds: the item may have been taken away since."""
+        item = await patiently(lambda: self.bus.store.work.item(claimed.work_id))
+        return item is not None and (item.lease_id, item.fence) == (lease.lease_id, claimed.fence)
 
     async def _at_once(self, claimed: Claimed, lease: ProcessLease) -> Share:
         """Claim, perform and submit what takes no time; and what its result leads to, as far as that takes none either."""
