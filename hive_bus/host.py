@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from typing import Generic
 
 from hive_bus.ahead import Ahead
-from hive_bus.brain import Brain, Input, State
+from hive_bus.brain import Brain, State
 from hive_bus.bus import Bus
 from hive_bus.envelope import encode_event, work_changes
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups import GroupMember, Owned
 from hive_bus.parking import COMMANDS, discarded
 from hive_bus.record import Record
-from hive_bus.session import Folder, Session, decided_by, fold_topic, key_of, load
+from hive_bus.session import CheckedFolder, Session, decided_by, fold_topic, key_of, load
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger
@@ -54,7 +54,7 @@ class BrainHost(Generic[State]):
         self.bus = bus
         self.brain = brain
         self.group = f"brain/{brain.name}"
-        self._folder = _Checked(brain)
+        self._folder = CheckedFolder(brain)
         self._sessions: dict[str, Session[State]] = {}
         self._owned: dict[int, Owned] = {}
         self._folds: dict[str, bool] = {}
@@ -403,30 +403,6 @@ class BrainHost(Generic[State]):
         if known is None:
             known = self._folds[topic] = fold_topic(self.brain, topic)
         return known
-
-
-class _Checked(Folder[State]):
-    """A folder that goes on from no decision of a newer version of its brain."""
-
-    def __init__(self, brain: Brain[State]) -> None:
-        super().__init__(brain)
-        self._known = {self.decider}
-
-    def seen(self, record: StoredEvent) -> Input:
-        """What the brain sees of a record. Raises :class:`NewerVersion`."""
-        if record.decided_by is not None and record.decided_by not in self._known and decided_by(self.brain, record):
-            self.check(record)
-        return super().seen(record)
-
-    def check(self, decision: StoredEvent) -> None:
-        """Raise :class:`NewerVersion` for a decision of a newer version: this code must not go on from it."""
-        decider = decision.decided_by or ""
-        if decider in self._known:
-            return
-        version = int(decider.partition("@")[2].partition(":")[0])
-        if version > self.brain.version:
-            raise NewerVersion(what=f"brain {self.brain.name}", stored=version, known=self.brain.version)
-        self._known.add(decider)
 
 
 def _heard(future: asyncio.Future[Verdict]) -> None:

@@ -26,6 +26,7 @@ from hive_bus.ids import derived_event_id
 from hive_bus.topics import matches
 from hive_core_db.records import NewEvent, StoredEvent
 from hive_core_db.store import EventLog
+from hive_errors import NewerVersion
 
 if TYPE_CHECKING:
     from hive_bus.ahead import Ahead
@@ -175,6 +176,30 @@ class Folder(Generic[State]):
         if self.brain.keyed_by == "stream":
             return cause.stream
         return f"{cause.correlation_id}/{self.brain.home}"
+
+
+class CheckedFolder(Folder[State]):
+    """A folder that goes on from no decision of a newer version of its brain."""
+
+    def __init__(self, brain: Brain[State]) -> None:
+        super().__init__(brain)
+        self._known = {self.decider}
+
+    def seen(self, record: StoredEvent) -> Input:
+        """What the brain sees of a record. Raises :class:`NewerVersion`."""
+        if record.decided_by is not None and record.decided_by not in self._known and decided_by(self.brain, record):
+            self.check(record)
+        return super().seen(record)
+
+    def check(self, decision: StoredEvent) -> None:
+        """Raise :class:`NewerVersion` for a decision of a newer version: this code must not go on from it."""
+        decider = decision.decided_by or ""
+        if decider in self._known:
+            return
+        version = int(decider.partition("@")[2].partition(":")[0])
+        if version > self.brain.version:
+            raise NewerVersion(what=f"brain {self.brain.name}", stored=version, known=self.brain.version)
+        self._known.add(decider)
 
 
 _NOTHING = Decided((), ())
