@@ -1,4 +1,7 @@
-"""Chaos: three processes and their database are killed and stood still at random, and every promise holds."""
+"""Chaos: three processes and their database are killed and stood still at random, and every promise holds.
+
+Each run prints its seed and what happened when; `HIVE_FAULT_SEED` repeats the plan, `python -m tests.support.chaos` by hand.
+"""
 
 from __future__ import annotations
 
