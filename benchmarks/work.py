@@ -16,7 +16,7 @@ from hive_bus import Bus, Event, Failure, Hand, HandContext, Intent, WorkPolicy,
 from hive_bus.envelope import encode_event
 from hive_core_db.records import Appended, AppendRequest, WorkClaim, WorkItem
 
-EFFECTS = 3000
+EFFECTS = 5000
 FEW, MANY = 1000, 1_000_000
 PULL = 10
 QUEUE = "bench"
