@@ -70,6 +70,7 @@ class HandRunner:
         self.capacity = Capacity(bus.store.limits, limits or {}, wake=self.wake)
         self._hands = list(hands)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._claimed_at: dict[str, int] = {}
         self._load = {id(hand): 0 for hand in hands}
         self._cancelled: dict[str, str] = {}
         self._ending: set[str] = set()
@@ -168,7 +169,10 @@ class HandRunner:
         """Somebody ended an attempt that runs here (a clock, whose timeout struck): it stops, and its slot is free."""
         for row in rows:
             work_id = row.causation_id or ""
-            if work_id in self._running and work_id not in self._ending and row.topic.endswith(_CUT):
+            # The tail may be behind the queue: what ended before this claim was somebody else's attempt.
+            if row.position <= self._claimed_at.get(work_id, row.position) or not row.topic.endswith(_CUT):
+                continue
+            if work_id not in self._ending:
                 self._ending.add(work_id)
                 self._running[work_id].cancel()
 
@@ -246,7 +250,7 @@ class HandRunner:
             if isinstance(verdict, Appended) or (
                 isinstance(verdict, AlreadyThere) and await self._holds(claimed, lease)
             ):
-                self._start(claimed, group)
+                self._start(claimed, group, verdict.first)
             else:
                 refused += 1
                 self.capacity.refund(claimed)
@@ -296,14 +300,14 @@ class HandRunner:
                 return Claimed(event.event_id, provisional(event), intent, policy, hand, 1, 1)
         return None
 
-    def _start(self, claimed: Claimed, group: asyncio.TaskGroup) -> None:
+    def _start(self, claimed: Claimed, group: asyncio.TaskGroup, position: int) -> None:
         work_id, hand = claimed.work_id, claimed.hand
         task = group.create_task(self._work(claimed), name=f"hand:{claimed.record.topic}:{work_id[-6:]}")
-        self._running[work_id] = task
+        self._running[work_id], self._claimed_at[work_id] = task, position
         self._load[id(hand)] += 1
 
         def done(_: asyncio.Task[None]) -> None:
-            del self._running[work_id]
+            del self._running[work_id], self._claimed_at[work_id]
             self._load[id(hand)] -= 1
             self._ending.discard(work_id)
             self._cancelled.pop(work_id, None)

@@ -354,3 +354,31 @@ def test_a_lost_lease_ends_what_runs_and_a_new_one_begins(tmp_path: Path) -> Non
     records = told(tmp_path / "h.db", Trial(first_hangs), steps)
     assert topics(records) == ["requested", "started", "attempt_failed", "started", "done"]
     assert tries == [1, 2]
+
+
+def test_news_of_an_earlier_attempt_cut_nothing_off(tmp_path: Path) -> None:
+    """Who claims reads the queue itself, and may hear only afterwards how the attempt before it ended: its own goes on."""
+
+    async def main(loop: SimulatedLoop) -> list[str]:
+        go = asyncio.Event()
+
+        async def fail_first(intent: Try, ctx: HandContext) -> Any:
+            if ctx.attempt == 1:
+                return Failure(reason="no", retryable=True)
+            await go.wait()
+            return Done()
+
+        async with bench(loop, tmp_path / "h.db") as one:
+            runner = HandRunner(one.bus, [Trial(fail_first)])
+            one.serve(runner)
+            await one.ask(Asked(backoff=0.1))
+            records = await one.until("try.started", 2)
+            await pass_time(0.1)
+            late = [record for record in records if record.topic == "try.attempt_failed"]
+            runner._cut_off(await one.bus.store.log.read(late[0].position - 1, limit=1))
+            await pass_time(0.1)
+            go.set()
+            await pass_time(1.0)
+            return topics(await one.bus.history("lab1"))
+
+    assert run_simulated(1, main) == ["requested", "started", "attempt_failed", "started", "done"]
