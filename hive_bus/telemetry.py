@@ -176,6 +176,31 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("key", ""), ("effects", "number"), ("seconds", "s")),
     ),
     Signal(
+        "mirror.again",
+        "the NATS server or the store did not answer the relay; it begins again after the wait, and the log waits for nobody",
+        (("error", ""), ("seconds", "s")),
+    ),
+    Signal(
+        "mirror.differs",
+        "the mirror is ahead of the log or differs from it; a new epoch began above all that it has shown",
+        (("position", "log position"), ("reason", ""), ("epoch", "number")),
+    ),
+    Signal(
+        "mirror.doubt",
+        "a message was refused or not answered; the relay reads where the stream ends and goes on from there",
+        (("position", "log position"), ("reason", "")),
+    ),
+    Signal(
+        "mirror.lag",
+        "every second: by how many positions the mirror is behind the log",
+        (("positions", "number"), ("head", "log position")),
+    ),
+    Signal(
+        "mirror.stopped",
+        "the mirror differs from the log for the second time within an hour; the relay stopped, and needs a person",
+        (("position", "log position"), ("reason", "")),
+    ),
+    Signal(
         "model.stream_event_unknown",
         "a provider streamed kinds of events that this version does not know; they were left out of the reply",
         (("kinds", "names"), ("model", "name")),

@@ -47,6 +47,13 @@ class EventLog(Protocol):
         """The lives of the log, the present one last: numbers may jump where one begins, and nowhere else."""
         ...
 
+    async def begin_epoch(self, reason: str, *, epoch: int, above: int) -> Epoch:
+        """Begin a new epoch above position ``above`` and all that was shown; the present one if ``epoch`` is over already.
+
+        Every lease and every process of the epoch before is fenced, this one too.
+        """
+        ...
+
     async def append(self, batch: Sequence[AppendRequest]) -> list[Verdict]:
         """Judge the requests in order, as if committed apart, in one transaction (checkpoints, work, views ride along)."""
         ...

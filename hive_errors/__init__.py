@@ -33,6 +33,17 @@ from hive_errors.bus import (
     UpcasterMissing,
 )
 from hive_errors.dashboard import CommandError, FileUnusable, NoHiveHere, UsageWrong
+from hive_errors.mirror import (
+    MirrorClientMissing,
+    MirrorDisturbed,
+    MirrorDoubt,
+    MirrorError,
+    MirrorMissing,
+    MirrorNameInvalid,
+    MirrorNotOurs,
+    MirrorUnreachable,
+    MirrorUnsuitable,
+)
 from hive_errors.models import (
     ModelError,
     ModelNotInstalled,
@@ -111,6 +122,15 @@ __all__ = [
     "InvalidTopic",
     "LogCorrupt",
     "MetadataTooLarge",
+    "MirrorClientMissing",
+    "MirrorDisturbed",
+    "MirrorDoubt",
+    "MirrorError",
+    "MirrorMissing",
+    "MirrorNameInvalid",
+    "MirrorNotOurs",
+    "MirrorUnreachable",
+    "MirrorUnsuitable",
     "ModelError",
     "ModelNotChosen",
     "ModelNotInstalled",

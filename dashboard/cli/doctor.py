@@ -22,7 +22,7 @@ _SIGNS: dict[Level, tuple[str, str]] = {"ok": ("✓", "green"), "note": ("-", "y
 _LEAST_DISK = 500 * 1024 * 1024
 _PACKAGES = ("hive_errors", "hive_core_db", "hive_bus", "agents", "dashboard")
 _NEEDED = ("alembic", "orjson", "pydantic", "rich", "ruamel.yaml", "SQLAlchemy", "structlog", "typer")
-_OPTIONAL = {"anthropic": "claude", "opentelemetry-sdk": "otel", "asyncpg": "postgres"}
+_OPTIONAL = {"anthropic": "claude", "opentelemetry-sdk": "otel", "asyncpg": "postgres", "nats-py": "nats"}
 _RESET_MENDED = (3, 51, 3)
 
 

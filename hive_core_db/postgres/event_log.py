@@ -11,6 +11,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Final
 
+from hive_core_db.postgres import identity
 from hive_core_db.postgres.append import Appender
 from hive_core_db.postgres.database import Database
 from hive_core_db.postgres.driver import Row
@@ -125,6 +126,16 @@ class PostgresEventLog:
             Epoch(number=row[0], epoch_id=row[1], first_position=row[2], began_at=row[3], reason=row[4])
             for row in await self._database.fetch(EPOCHS)
         ]
+
+    async def begin_epoch(self, reason: str, *, epoch: int, above: int) -> Epoch:
+        """Begin a new epoch under the head lock, unless somebody was first; return the present one."""
+        async with self._database.connection() as connection, connection.transaction():
+            await connection.execute(identity.NOT_FOR_EVER)
+            await connection.execute(identity.LOCK_HEAD)
+            row = await connection.fetchrow(META)
+            if row is not None and row[2] == epoch:
+                await identity.begin_epoch(connection, self._database.given_now(), why=reason, above=above)
+        return (await self.epochs())[-1]
 
     async def append(self, batch: Sequence[AppendRequest]) -> list[Verdict]:
         """Judge the requests in order and write what is accepted, in one transaction."""

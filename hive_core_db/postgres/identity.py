@@ -84,12 +84,15 @@ class Identity:
             raise EpochOver(url=str(self._url), held=self._epoch[0], actual=found[0])
 
 
-async def begin_epoch(connection: Connection, given_now: int | None, *, why: str) -> int:
-    """Begin a new epoch in the caller's transaction, which holds the head lock; return its first position."""
+async def begin_epoch(connection: Connection, given_now: int | None, *, why: str, above: int = 0) -> int:
+    """Begin a new epoch in the caller's transaction, which holds the head lock; return its first position.
+
+    ``above`` is a position that others have shown: the epoch begins above it too.
+    """
     row = await connection.fetchrow(LAST, given_now)
     assert row is not None, "a log has one row in log_meta, and its epoch is listed"
     last, since, epoch, now = row
-    first = epochs.first_position(last=last, since=since, now=now)
+    first = epochs.first_position(last=max(last, above), since=since, now=now)
     await connection.execute(LIST, epoch + 1, secrets.token_hex(16), first, now, why)
     await connection.execute(BEGIN, epoch + 1)
     # Not before what they held was claimed, also where this server's clock is behind the last one's.

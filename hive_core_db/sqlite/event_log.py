@@ -13,9 +13,10 @@ from operator import itemgetter
 from typing import Final
 
 from hive_core_db.records import AppendRequest, Epoch, LogMeta, StoredEvent, Verdict
+from hive_core_db.sqlite import identity
 from hive_core_db.sqlite.append import Appender
 from hive_core_db.sqlite.blobs import GET_BLOB
-from hive_core_db.sqlite.connection import Now
+from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.runner import Runner
 from hive_errors.store import LogCorrupt
 
@@ -61,6 +62,7 @@ class SqliteEventLog:
 
     def __init__(self, runner: Runner, now: Now) -> None:
         self._runner = runner
+        self._now = now
         self._appender = Appender(now)
         self._seen_version: int | None = None
 
@@ -77,6 +79,17 @@ class SqliteEventLog:
         return [
             Epoch(number=row[0], epoch_id=row[1], first_position=row[2], began_at=row[3], reason=row[4]) for row in rows
         ]
+
+    async def begin_epoch(self, reason: str, *, epoch: int, above: int) -> Epoch:
+        """Begin a new epoch in one transaction, unless somebody was first; return the present one."""
+
+        def job(db: sqlite3.Connection) -> None:
+            with immediate(db):
+                if db.execute(META).fetchone()[2] == epoch:
+                    identity.begin_epoch(db, self._now(), why=reason, above=(above, epoch))
+
+        await self._runner.write(job)
+        return (await self.epochs())[-1]
 
     async def append(self, batch: Sequence[AppendRequest]) -> list[Verdict]:
         """Judge the requests in order and write what is accepted, in one transaction."""

@@ -1,0 +1,127 @@
+"""How an event looks on NATS: its subject, its headers, its body. `docs/nats.md` promises this to programs in other languages.
+
+Pure. The whole row travels: a message and its sequence make the same record as the database. Texts in headers are
+percent-encoded where they hold anything but visible ASCII, or a percent sign; what an event does not have has no header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote
+
+from hive_core_db.records import LogMeta, StoredEvent
+from hive_errors.mirror import MirrorNameInvalid
+
+EVENT_ID: Final = "Hive-Event-Id"
+DIGEST: Final = "Hive-Digest"
+BLOB: Final = "Hive-Blob"
+EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Sequence"
+EXPECTED_STREAM: Final = "Nats-Expected-Stream"
+
+ROOM: Final = 4096
+"""Bytes of a message that are kept free for what the protocol adds."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLAIN: Final = re.compile(r"[!-$&-~]*").fullmatch
+# Every visible character but '%'.
+_SAFE: Final = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
+
+
+class Message(NamedTuple):
+    """What is published for one event; ``blob`` says that the body is too large for the server and stays in the database."""
+
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+    blob: bool = False
+
+    @property
+    def digest(self) -> bytes:
+        """The sha256 of all of it: subject, headers of ours in order of their names, body."""
+        own = sorted((name, value) for name, value in self.headers.items() if name.startswith("Hive-"))
+        text = "\n".join([self.subject, *(f"{name}: {value}" for name, value in own), ""])
+        return sha256(text.encode() + self.body).digest()
+
+
+class Names(NamedTuple):
+    """What a log is called on NATS, in one epoch."""
+
+    stream: str
+    events: str
+    """The subjects of all events: ``hive.<name>.events.>``."""
+    prefix: str
+    head: str
+    past: str
+    """Where the events of this epoch are once another one began: ``hive.<name>.epoch_<n>.>``."""
+
+
+def names_of(name: str, epoch: int) -> Names:
+    """What the log of this name is called in this epoch. Raises :class:`MirrorNameInvalid`."""
+    if _NAME.fullmatch(name) is None:
+        raise MirrorNameInvalid(name=name)
+    base = f"hive.{name}"
+    return Names(
+        stream=f"HIVE_{name}_{epoch}",
+        events=f"{base}.events.>",
+        prefix=f"{base}.events.",
+        head=f"{base}.head",
+        past=f"{base}.epoch_{epoch}.>",
+    )
+
+
+def metadata_of(meta: LogMeta, epoch_id: str) -> dict[str, str]:
+    """What a stream says of whose mirror it is."""
+    return {"hive_log_id": meta.log_id, "hive_epoch": str(meta.epoch), "hive_epoch_id": epoch_id}
+
+
+def encode(row: StoredEvent, prefix: str, *, max_payload: int, blob: bool | None = None) -> Message:
+    """Return the message of an event; ``blob`` None: its body stays behind only if ``max_payload`` bytes cannot hold it."""
+    headers = {
+        EVENT_ID: row.event_id,
+        "Hive-Stream": _text(row.stream),
+        "Hive-Version": str(row.version),
+        "Hive-Correlation-Id": _text(row.correlation_id),
+        "Hive-Source": _text(row.source),
+        "Hive-Schema-Version": str(row.schema_version),
+        "Hive-Occurred-At": str(row.occurred_at),
+        "Hive-Recorded-At": str(row.recorded_at),
+        "Hive-Append-First": str(row.append_first),
+        DIGEST: row.digest,
+    }
+    if row.causation_id is not None:
+        headers["Hive-Causation-Id"] = _text(row.causation_id)
+    if row.cause_position is not None:
+        headers["Hive-Cause-Position"] = str(row.cause_position)
+    if row.decided_by is not None:
+        headers["Hive-Decided-By"] = _text(row.decided_by)
+    if row.metadata is not None:
+        headers["Hive-Metadata"] = _text(row.metadata)
+    body = row.payload.encode()
+    if blob is None:
+        # Headers are bounded by what publish accepts; only near the limit is it worth counting them.
+        blob = len(body) + ROOM * 8 > max_payload and len(body) + _size(headers) + ROOM > max_payload
+    if blob:
+        headers[BLOB] = f"sha256:{row.digest}"
+        body = b""
+    return Message(prefix + row.topic, headers, body, blob)
+
+
+def decode_text(value: str) -> str:
+    """The text that a header stands for."""
+    return unquote(value, errors="strict")
+
+
+def is_ours(headers: Mapping[str, str]) -> bool:
+    """Whether a message at least looks like one of a relay."""
+    return EVENT_ID in headers and DIGEST in headers
+
+
+def _text(value: str) -> str:
+    return value if value and _PLAIN(value) else quote(value, safe=_SAFE)
+
+
+def _size(headers: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers.items())

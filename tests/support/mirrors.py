@@ -1,0 +1,70 @@
+"""What tests of the mirror share: events to mirror, relays at work, and the proof that both sides are equal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from hive_bus import Bus, Event
+from hive_bus.mirror.comparison import compare
+from hive_bus.mirror.connection import connected
+from hive_bus.mirror.relay import Relay
+from hive_bus.mirror.settings import NatsSettings
+from hive_bus.mirror.stream import find, mirrored
+from hive_errors.mirror import MirrorUnreachable
+
+QUICK = 0.2
+
+
+class Noted(Event, topic="mirror_test.noted"):
+    """Something to be mirrored."""
+
+    number: int = 0
+    text: str = ""
+
+
+@asynccontextmanager
+async def relaying(bus: Bus, settings: NatsSettings, number: int = 1) -> AsyncIterator[list[Relay]]:
+    """So many relays at once, without a lease between them if they are several."""
+    relays = [
+        Relay(bus, settings, alone=number == 1, ack_seconds=QUICK, silence=QUICK, patience=5 * QUICK)
+        for _ in range(number)
+    ]
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(relay.run()) for relay in relays]
+        try:
+            yield relays
+        finally:
+            for task in running:
+                task.cancel()
+
+
+async def publish(bus: Bus, number: int, text: str = "") -> int:
+    """Publish so many events and return the head."""
+    await asyncio.gather(*(bus.publish(Noted(number=index, text=text)) for index in range(number)))
+    return await bus.head()
+
+
+async def reached(settings: NatsSettings, bus: Bus, position: int) -> None:
+    """Return once the mirror has a position; every failure to look is only another look."""
+    known = mirrored(await bus.store.log.meta(), await bus.store.log.epochs())
+    while True:
+        try:
+            async with connected(settings) as connection:
+                while True:
+                    stream = await find(connection, known.names.stream)
+                    if stream is not None and stream.last >= position:
+                        return
+                    await asyncio.sleep(0.01)
+        except MirrorUnreachable:
+            await asyncio.sleep(0.01)
+
+
+async def equal(settings: NatsSettings, bus: Bus, position: int) -> None:
+    """The mirror has everything up to a position and is, byte for byte, the log."""
+    await reached(settings, bus, position)
+    async with connected(settings) as connection:
+        found = await compare(bus.store.log, connection)
+    assert found.equal, found.differences
+    assert (found.last, found.compared) == (position, position - found.first + 1)
