@@ -197,8 +197,8 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
     ),
     Signal(
         "mirror.stopped",
-        "the mirror differs from the log for the second time within an hour; the relay stopped, and needs a person",
-        (("position", "log position"), ("reason", "")),
+        "the relay of this process stopped and needs a person: another log's stream, a mirror disturbed twice, or a new epoch",
+        (("code", ""), ("reason", ""), ("advice", "")),
     ),
     Signal(
         "model.stream_event_unknown",

@@ -10,8 +10,8 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,7 +75,8 @@ class Connection:
 
         data = b"" if body is None else orjson.dumps(body)
         try:
-            message = await self.client.request(f"$JS.API.{subject}", data, timeout=REQUEST_SECONDS)
+            with _cancellation_kept():
+                message = await self.client.request(f"$JS.API.{subject}", data, timeout=REQUEST_SECONDS)
         except NoRespondersError as problem:
             # A cluster without a leader says the same for a moment.
             raise self.unreachable("JetStream does not answer; it is off, or has no leader now") from problem
@@ -171,7 +172,7 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
         """What ends a connection is told by `lost`; the rest has its caller."""
 
     try:
-        async with asyncio.timeout(CONNECT_SECONDS * 2):
+        with _cancellation_kept():
             await client.connect(
                 servers=settings.servers,
                 name=name,
@@ -179,6 +180,7 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
                 connect_timeout=CONNECT_SECONDS,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
+                skip_subject_validation=True,
                 error_cb=failed,
                 closed_cb=connection.lost,
                 disconnected_cb=connection.lost,
@@ -195,6 +197,16 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
                 await client.close()
             except (Error, OSError, TimeoutError):
                 pass  # it is gone already, which is what was wanted
+
+
+@contextmanager
+def _cancellation_kept() -> Iterator[None]:
+    """Keep a cancellation that comes at the moment of the answer: Python 3.11's ``wait_for``, which nats-py uses, loses it."""
+    here = asyncio.current_task()
+    before = 0 if here is None else here.cancelling()
+    yield
+    if here is not None and here.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _suitable(connection: Connection) -> None:

@@ -24,7 +24,7 @@ from hive_bus.mirror.stream import PATIENCE, SILENCE, Mirrored, Stream, ensure, 
 from hive_bus.mirror.window import ACK_SECONDS, SIZE, Window
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import Epoch
-from hive_errors import EpochOver, StoreError
+from hive_errors import EpochOver, HiveError, StoreError
 from hive_errors.mirror import MirrorDisturbed, MirrorDoubt, MirrorUnreachable
 
 LEASE_KEY: Final = "mirror"
@@ -103,6 +103,13 @@ class Relay:
                 self.state.working = False
             await asyncio.sleep(pause)
 
+    async def serve(self) -> None:
+        """As ``run``, for a process that does more than this: what stops the relay is said, and the rest goes on."""
+        try:
+            await self.run()
+        except HiveError as problem:
+            _log.error("mirror.stopped", code=problem.code, reason=problem.message, advice=problem.advice)
+
     async def _serve(self, connection: Connection) -> None:
         if not self._alone:
             return await self._work(connection, None)
@@ -159,11 +166,11 @@ class Relay:
                 await self._bus.tail.wait(window.sent, timeout=max(0.0, self._ticked + TICK - loop.time()))
             if loop.time() >= self._ticked + TICK:
                 self._ticked = loop.time()
-                if not await self._tick(connection, known, lease):
+                if not await self._tick(connection, known, window, lease):
                     await window.settle()
                     return
 
-    async def _tick(self, connection: Connection, known: Mirrored, lease: str | None) -> bool:
+    async def _tick(self, connection: Connection, known: Mirrored, window: Window, lease: str | None) -> bool:
         """Look whether all is as it was, and say how far log and mirror are; False: the lease is another's."""
         head = self.state.head = await self._bus.tail.refresh()
         await self._same_epoch(known)
@@ -171,6 +178,8 @@ class Relay:
         if stream is None or stream.created != self._sure[0]:
             raise MirrorDoubt(position=self.state.mirrored, reason="the stream is gone, or is another one")
         must_be_ours(stream, known)
+        if stream.last > window.sent:
+            raise MirrorDoubt(position=window.sure, reason=f"somebody else published up to {stream.last}")
         said = {"log_id": known.meta.log_id, "epoch": known.epoch.number, "epoch_id": known.epoch.epoch_id}
         await connection.publish(
             known.names.head, orjson.dumps({**said, "head": head, "mirrored": self.state.mirrored})
@@ -220,7 +229,6 @@ class Relay:
         reason = _reason(known, difference)
         present = known.epoch
         if present.reason.startswith(DISTURBED) and self._bus.now() - present.began_at < AGAIN_WITHIN:
-            _log.error("mirror.stopped", position=difference.position, reason=reason)
             raise MirrorDisturbed(
                 stream=stream.name, position=difference.position, reason=difference.reason, subjects=known.names.events
             )

@@ -19,7 +19,7 @@ from hive_core_db.admin import backup, restore
 from hive_core_db.engine import open_store
 from hive_errors import EpochOver
 from hive_errors.mirror import MirrorDisturbed, MirrorNotOurs
-from tests.support.mirrors import QUICK, Noted, equal, publish, reached, relaying
+from tests.support.mirrors import QUICK, equal, publish, reached, relaying, stopped_by
 from tests.support.nats_server import NatsServer
 from tests.support.tables import tamper
 
@@ -41,9 +41,7 @@ async def test_a_server_that_died_gets_what_it_lost(hive_url: str, nats: NatsSer
             await asyncio.to_thread(nats.save, "older")
             await nats.restarted()
             await reached(nats.settings(), bus, await publish(bus, 300))
-        publishing = asyncio.ensure_future(publish(bus, 2000))
-        await asyncio.to_thread(nats.kill)
-        await publishing
+        await asyncio.gather(publish(bus, 2000), asyncio.to_thread(nats.kill))
         if data != "its own":
             await asyncio.to_thread(nats.put_back, None if data == "none" else data)
         await nats.restarted()
@@ -74,14 +72,10 @@ async def test_a_foreign_message_begins_a_new_epoch_and_a_second_one_stops_the_r
     """It is named, with the permission that was missing; the second one within the hour needs a person."""
     async with open_bus(hive_url, source="a test") as bus, connected(nats.settings()) as other:
         relay = Relay(bus, nats.settings(), ack_seconds=QUICK, silence=QUICK)
-        running = asyncio.ensure_future(relay.run())
-        last = await publish(bus, 10)
-        await reached(nats.settings(), bus, last)
-        await other.publish("hive.hive.events.mirror_test.noted", b"{}")
-        await reached(nats.settings(), bus, last + 1)
-        await bus.publish(Noted())
-        with pytest.raises(EpochOver):
-            await running
+        async with stopped_by(relay, EpochOver):
+            last = await publish(bus, 10)
+            await equal(nats.settings(), bus, last)
+            await other.publish("hive.hive.events.mirror_test.noted", b"{}")
     async with open_bus(hive_url, source="a test") as bus, connected(nats.settings()) as other:
         (*_, epoch) = await bus.store.log.epochs()
         assert epoch.number == 2
@@ -89,13 +83,9 @@ async def test_a_foreign_message_begins_a_new_epoch_and_a_second_one_stops_the_r
         assert f"position {last + 1}" in epoch.reason
         assert "take that permission" in epoch.reason
         relay = Relay(bus, nats.settings(), ack_seconds=QUICK, silence=QUICK)
-        running = asyncio.ensure_future(relay.run())
-        await equal(nats.settings(), bus, await publish(bus, 10))
-        await other.publish("hive.hive.events.mirror_test.noted", b"{}")
-        await reached(nats.settings(), bus, await bus.head() + 1)
-        await bus.publish(Noted())
-        with pytest.raises(MirrorDisturbed, match="again"):
-            await running
+        async with stopped_by(relay, MirrorDisturbed, "again"):
+            await equal(nats.settings(), bus, await publish(bus, 10))
+            await other.publish("hive.hive.events.mirror_test.noted", b"{}")
         assert len(await bus.store.log.epochs()) == 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from hive_bus import open_bus
 from hive_bus.mirror.connection import connected
 from hive_bus.mirror.encoding import BLOB, EVENT_ID
-from tests.support.mirrors import equal, publish, reached, relaying
+from tests.support.mirrors import doubted, equal, publish, reached, relaying
 from tests.support.nats_server import DropsAnswers, NatsServer
 
 
@@ -70,8 +69,7 @@ async def test_lost_answers_are_a_doubt_and_no_more(hive_url: str, nats: NatsSer
         proxy.dropping = True
         head = await publish(bus, 500)
         await reached(nats.settings(), bus, head)
-        while not relay.state.doubts:
-            await asyncio.sleep(0.01)
+        await doubted(relay)
         proxy.dropping = False
         head = await publish(bus, 500)
         await equal(nats.settings(), bus, head)

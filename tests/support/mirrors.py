@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from hive_bus import Bus, Event
 from hive_bus.mirror.comparison import compare
 from hive_bus.mirror.connection import connected
 from hive_bus.mirror.relay import Relay
 from hive_bus.mirror.settings import NatsSettings
 from hive_bus.mirror.stream import find, mirrored
-from hive_errors.mirror import MirrorUnreachable
+from hive_errors import HiveError, MirrorUnreachable
 
 QUICK = 0.2
 
@@ -68,3 +70,22 @@ async def equal(settings: NatsSettings, bus: Bus, position: int) -> None:
         found = await compare(bus.store.log, connection)
     assert found.equal, found.differences
     assert (found.last, found.compared) == (position, position - found.first + 1)
+
+
+async def doubted(relay: Relay) -> None:
+    """Return once a relay has been in doubt."""
+    while not relay.state.doubts:
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def stopped_by(relay: Relay, error: type[HiveError], match: str = "") -> AsyncIterator[None]:
+    """The relay works beside the body, and in the end it must stop by this error."""
+
+    async def work() -> None:
+        with pytest.raises(error, match=match):
+            await relay.run()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(work())
+        yield
