@@ -17,6 +17,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hive_bus.limit import Limit
+from hive_bus.mirror.settings import FILES, NatsSettings
 from hive_errors import SettingInvalid
 
 PREFIX: Final = "HIVE_"
@@ -45,6 +46,17 @@ that it has, and begins when all of them allow it:
 Rates are buckets that hold ten seconds' worth. Tokens are estimated before a call and corrected by what it really used. When a
 provider refuses a call for the moment (`Retry-After`), the most particular of its keys that is named here rests for everybody, also
 one without numbers (`model:anthropic: {}`). What waits for a limit uses nothing, and does not keep others from overtaking it.
+"""
+
+_NATS: Final = """
+## NATS
+
+```yaml
+nats: {url: "tls://nats.example.org:4222", creds: hive.creds, replicas: 3}
+```
+
+`HIVE_NATS` takes the place of the whole key. Files are relative to `hive.yaml`. A password or a token comes from `HIVE_NATS_PASSWORD`
+or `HIVE_NATS_TOKEN`, or from a file, and never stands in an address. `docs/nats.md` says what is on the server.
 """
 
 
@@ -81,6 +93,15 @@ class Settings(BaseModel):
             "why": "to stay within what a provider or a machine allows",
         },
     )
+    nats: NatsSettings | None = Field(
+        default=None,
+        description="The NATS server that the log is mirrored to by `hive up`: its address, or keys. See below.",
+        json_schema_extra={
+            "unit": "address, or keys (in the environment: JSON)",
+            "default": "none",
+            "why": "to let programs in any language follow the log",
+        },
+    )
     health_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -93,6 +114,19 @@ class Settings(BaseModel):
         description="How long a process that was told to stop (SIGTERM) may finish what it has; the rest is given back.",
         json_schema_extra={"unit": "seconds", "why": "below what your supervisor waits before it kills"},
     )
+
+    @field_validator("nats", mode="before")
+    @classmethod
+    def _nats_of_text(cls, value: object) -> object:
+        """A plain address stands for a server without any further keys."""
+        if not isinstance(value, str):
+            return value
+        if not value.lstrip().startswith("{"):
+            return {"url": value}
+        try:
+            return json.loads(value)
+        except ValueError as problem:
+            raise ValueError(f"it is no JSON: {problem}") from problem
 
     @field_validator("limits", mode="before")
     @classmethod
@@ -137,8 +171,10 @@ def load_settings(
     except ValidationError as problem:
         first = problem.errors()[0]
         key, path = str(first["loc"][0]), ".".join(str(part) for part in first["loc"])
+        # Somebody may have put a password into the address.
+        shown = "(not shown)" if key == "nats" else ascii(first["input"])[:80]
         raise SettingInvalid(
-            key=path, value=ascii(first["input"])[:80], origin=origins.get(key, "the default"), reason=first["msg"]
+            key=path, value=shown, origin=origins.get(key, "the default"), reason=first["msg"]
         ) from problem
 
 
@@ -175,6 +211,8 @@ def settings_page() -> str:
         lines.append(f"| `{key}` | `{variable}` | {facts['unit']} | {shown} | {field.description} | {facts['why']} |")
     lines += ["", _LIMITS.strip(), "", "| under a key | what it limits |", "|---|---|"]
     lines += [f"| `{name}` | {field.description} |" for name, field in Limit.model_fields.items()]
+    lines += ["", _NATS.strip(), "", "| under `nats` | what it is |", "|---|---|"]
+    lines += [f"| `{name}` | {field.description} |" for name, field in NatsSettings.model_fields.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -217,6 +255,11 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     known = {key: content[key] for key in Settings.model_fields if content.get(key) is not None}
     if isinstance(known.get("db"), str):
         known["db"] = _relative_to(file.parent, known["db"])
+    if isinstance(nats := known.get("nats"), dict):
+        known["nats"] = {
+            key: str(file.parent / Path(value).expanduser()) if key in FILES and isinstance(value, str) else value
+            for key, value in nats.items()
+        }
     return known
 
 

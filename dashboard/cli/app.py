@@ -21,6 +21,7 @@ MODULES: Final = (
     "parked",
     "checks",
     "db",
+    "mirror",
     "doctor",
 )
 """Modules of this package that define commands; each is cheap to import and loads what it needs when it is called."""
@@ -29,7 +30,7 @@ ORDER: Final = (
     *("demo", "up", "run", "runs", "trace", "events", "publish"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
-    *("validate", "audit", "redrive", "db", "doctor"),
+    *("validate", "audit", "redrive", "db", "mirror", "doctor"),
 )
 """The commands as `hive --help` lists them."""
 

@@ -35,7 +35,7 @@ def doctor(shell: Shell) -> int | None:
 
     Versions, git, SQLite or the PostgreSQL server, the database, free disk, a model's key, and a foreign package in the way.
     """
-    checks = [*_python(), *_foreign(), *_programs(), *_sqlite(), *_database(shell), *_model()]
+    checks = [*_python(), *_foreign(), *_programs(), *_sqlite(), *_database(shell), *_mirror(shell), *_model()]
     problems = sum(check.level == "problem" for check in checks)
     if shell.json:
         shell.emit_all(asdict(check) for check in checks)
@@ -172,6 +172,27 @@ def _contents(shell: Shell) -> Check:
 
 def _unwell(error: HiveError) -> Check:
     return Check(name="database", level="problem", found=error.message, remedy=error.advice)
+
+
+def _mirror(shell: Shell) -> Iterator[Check]:
+    """Whether the NATS server that the settings name can hold a mirror; nothing where none is named."""
+    import asyncio
+
+    try:
+        settings = shell.settings.nats
+        if settings is None:
+            return
+        from hive_bus.mirror.connection import connected
+
+        async def version() -> str:
+            async with connected(settings, name="hive doctor") as connection:
+                await connection.ask("INFO")
+                return str(connection.client.connected_server_version)
+
+        found = f"{settings.url}: nats-server {asyncio.run(version())} with JetStream"
+        yield Check(name="NATS", level="ok", found=found)
+    except HiveError as error:
+        yield Check(name="NATS", level="problem", found=error.message, remedy=error.advice)
 
 
 def _disk(place: Path) -> Check:

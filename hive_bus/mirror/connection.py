@@ -24,6 +24,7 @@ from hive_errors.mirror import MirrorClientMissing, MirrorUnreachable, MirrorUns
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
 LEAST_VERSION: Final = (2, 11, 2)
 """Reading by sequence in batches, metadata, and a stream with a first sequence that outlives a restart."""
@@ -64,6 +65,16 @@ class Connection:
         """Tell everybody; nats-py calls this when the connection has ended."""
         for callback in tuple(self._when_lost):
             callback()
+
+    async def end(self, subscription: Subscription) -> None:
+        """Hear no more of it; a connection that has ended has ended its subscriptions."""
+        from nats.errors import Error
+
+        try:
+            if not self.client.is_closed:
+                await subscription.unsubscribe()
+        except (Error, OSError):
+            pass  # it ended at this moment
 
     def unreachable(self, reason: object) -> MirrorUnreachable:
         """The error that says so."""
@@ -146,8 +157,7 @@ class Connection:
                         raise self.unreachable("it stopped answering in the middle of a batch")
                 await done
             finally:
-                if not self.client.is_closed:
-                    await subscription.unsubscribe()
+                await self.end(subscription)
         except (Error, OSError) as problem:
             raise self.unreachable(problem) from problem
         return found
@@ -173,6 +183,7 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
 
     try:
         with _cancellation_kept():
+            way_in = _way_in(settings)
             await client.connect(
                 servers=settings.servers,
                 name=name,
@@ -184,8 +195,10 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
                 error_cb=failed,
                 closed_cb=connection.lost,
                 disconnected_cb=connection.lost,
-                **_way_in(settings),
+                **way_in,
             )
+    except ModuleNotFoundError as problem:
+        raise MirrorClientMissing(package="nkeys") from problem
     except (Error, OSError, TimeoutError, ValueError) as problem:
         raise connection.unreachable(problem if str(problem) else type(problem).__name__) from problem
     try:

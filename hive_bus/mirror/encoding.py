@@ -25,7 +25,6 @@ ROOM: Final = 4096
 """Bytes of a message that are kept free for what the protocol adds."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_PLAIN: Final = re.compile(r"[!-$&-~]*").fullmatch
 # Every visible character but '%'.
 _SAFE: Final = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
 
@@ -102,7 +101,7 @@ def encode(row: StoredEvent, prefix: str, *, max_payload: int, blob: bool | None
     body = row.payload.encode()
     if blob is None:
         # Headers are bounded by what publish accepts; only near the limit is it worth counting them.
-        blob = len(body) + ROOM * 8 > max_payload and len(body) + _size(headers) + ROOM > max_payload
+        blob = len(body) + ROOM * 16 > max_payload and len(body) + _size(headers) + ROOM > max_payload
     if blob:
         headers[BLOB] = f"sha256:{row.digest}"
         body = b""
@@ -120,7 +119,9 @@ def is_ours(headers: Mapping[str, str]) -> bool:
 
 
 def _text(value: str) -> str:
-    return value if value and _PLAIN(value) else quote(value, safe=_SAFE)
+    if value.isascii() and value.isprintable() and " " not in value and "%" not in value:
+        return value
+    return quote(value, safe=_SAFE)
 
 
 def _size(headers: Mapping[str, str]) -> int:

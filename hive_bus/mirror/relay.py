@@ -124,7 +124,16 @@ class Relay:
                     if connection.client.is_closed:
                         raise connection.unreachable("the connection was lost")
             finally:
-                await self._bus.store.limits.give(LEASE_KEY, lease, 1)
+                self.state.working = False
+                await self._give_up(lease)
+
+    async def _give_up(self, lease: str) -> None:
+        """Let another relay work at once."""
+        try:
+            await self._bus.store.limits.give(LEASE_KEY, lease, 1)
+        except StoreError as problem:
+            # It is free when the lease ends, at the latest.
+            _log.warning("mirror.again", error=str(problem), seconds=0.0)
 
     async def _work(self, connection: Connection, lease: str | None) -> None:
         """Publish until this lease is lost, or something fails."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -48,3 +49,7 @@ class NatsSettings(BaseModel):
     def servers(self) -> list[str]:
         """The addresses."""
         return self.url.split(",")
+
+
+FILES: Final = frozenset(("password_file", "token_file", "creds", "nkey", "tls_ca", "tls_cert", "tls_key"))
+"""The keys whose values are files."""

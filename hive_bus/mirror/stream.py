@@ -28,6 +28,7 @@ PATIENCE: Final = 15.0
 
 _NOT_FOUND: Final = 10059
 _IN_USE: Final = frozenset({10058, 10065})  # the name is taken, or subjects overlap: somebody was first
+_TRIES: Final = 10
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -101,7 +102,7 @@ async def ensure(
 
     Raises :class:`MirrorNotOurs`, and what the server fails with.
     """
-    while True:
+    for _ in range(_TRIES):
         stream = await find(connection, log.names.stream)
         if stream is not None:
             must_be_ours(stream, log)
@@ -118,6 +119,7 @@ async def ensure(
         except ApiRefused as problem:
             if problem.code not in _IN_USE:
                 raise _unsuitable(connection, problem) from problem
+    raise MirrorNotOurs(stream=log.names.stream, reason=f"a stream of others listens to a part of {log.names.events}")
 
 
 def must_be_ours(stream: Stream, log: Mirrored) -> None:
@@ -180,8 +182,7 @@ async def _await_silence(connection: Connection, log: Mirrored, *, silence: floa
                 )
             await asyncio.sleep(rest)
     finally:
-        if not connection.client.is_closed:
-            await subscription.unsubscribe()
+        await connection.end(subscription)
 
 
 async def _listening(connection: Connection, subject: str) -> list[Stream]:

@@ -41,22 +41,30 @@ class Window:
         self._doubt: MirrorDoubt | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._enough = 0
+        self._failures: tuple[type[Exception], ...] = ()
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._forget = connection.when_lost(self._lost)
 
     async def __aenter__(self) -> Self:
+        from nats.errors import Error
+
+        self._failures = (Error, OSError)
         inbox = self._client.new_inbox()
         self._inbox = f"{inbox}."
-        self._subscription = await self._client.subscribe(f"{inbox}.*", cb=self._hear)
+        try:
+            self._subscription = await self._client.subscribe(f"{inbox}.*", cb=self._hear)
+        except self._failures as problem:
+            self._forget()
+            raise self._connection.unreachable(problem) from problem
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._forget()
-        if self._subscription is not None and not self._client.is_closed:
-            await self._subscription.unsubscribe()
+        if self._subscription is not None:
+            await self._connection.end(self._subscription)
 
     async def publish(self, position: int, message: Message) -> None:
         """Send one message, the next position; waits while the window is full. Raises :class:`MirrorDoubt`."""
@@ -69,7 +77,11 @@ class Window:
         headers[EXPECTED_SEQUENCE] = str(position - 1)
         headers[EXPECTED_STREAM] = self._stream
         self.sent = position
-        await self._client.publish(message.subject, message.body, reply=f"{self._inbox}{position}", headers=headers)
+        try:
+            await self._client.publish(message.subject, message.body, reply=f"{self._inbox}{position}", headers=headers)
+        except self._failures as problem:
+            self._fail(str(problem) or type(problem).__name__)
+            raise MirrorDoubt(position=self.sure, reason="it could not be sent") from problem
 
     async def settle(self) -> None:
         """Return when everything sent is certainly there. Raises :class:`MirrorDoubt`."""

@@ -268,3 +268,12 @@ async def test_thousands_of_events_are_one_append(store: Store) -> None:
     assert positions(rows) == list(range(1, 5001))
     assert {row.append_first for row in rows} == {1}
     assert positions(await store.log.read(0, limit=6000)) == positions(rows)
+
+
+async def test_an_epoch_begins_once_above_what_others_have_shown(store: Store) -> None:
+    """Whoever asks second, about the epoch that is over, gets the one that began; positions shown elsewhere are not used again."""
+    await fill(store, 3)
+    first = await store.log.begin_epoch("a mirror was ahead", epoch=1, above=5_000_000)
+    again = await store.log.begin_epoch("a mirror was ahead", epoch=1, above=9_000_000)
+    assert first == again == (await store.log.epochs())[-1]
+    assert (first.number, first.reason, first.first_position > 5_000_000) == (2, "a mirror was ahead", True)

@@ -82,6 +82,30 @@ def test_the_default_address_follows_the_environment(tmp_path: Path, monkeypatch
     assert default_url() == "somewhere.db"
 
 
+def test_a_nats_server_is_an_address_or_keys(tmp_path: Path) -> None:
+    """An address alone, keys in a file beside which their files are, JSON in the environment; nothing means no mirror."""
+    assert load_settings(environment={}, directory=tmp_path).nats is None
+    by_address = load_settings(environment={"HIVE_NATS": "nats://a:1,nats://b:2"}, directory=tmp_path).nats
+    assert by_address is not None
+    assert by_address.servers == ["nats://a:1", "nats://b:2"]
+    (tmp_path / "hive.yaml").write_text("nats: {url: 'tls://a:1', creds: hive.creds, replicas: 3}\n")
+    by_keys = load_settings(environment={}, directory=tmp_path).nats
+    assert by_keys is not None
+    assert (by_keys.creds, by_keys.replicas) == (tmp_path / "hive.creds", 3)
+    by_json = load_settings(environment={"HIVE_NATS": '{"url": "nats://c:3"}'}, directory=tmp_path).nats
+    assert by_json is not None
+    assert (by_json.url, by_json.creds) == ("nats://c:3", None)
+
+
+@pytest.mark.parametrize("value", ["nats://u:secret@a:1", "http://a", " , ", "{", '{"url": "nats://a", "odd": 1}'])
+def test_a_password_is_never_a_part_of_an_address(tmp_path: Path, value: str) -> None:
+    """It is refused, as any other wrong value, and not shown."""
+    with pytest.raises(SettingInvalid) as problem:
+        load_settings(environment={"HIVE_NATS": value}, directory=tmp_path)
+    assert problem.value.key.startswith("nats")
+    assert "secret" not in str(problem.value)
+
+
 def test_the_page_of_settings_is_up_to_date() -> None:
     """docs/settings.md is what `python -m hive_bus.config` prints."""
     printed = subprocess.run(

@@ -1,0 +1,127 @@
+"""mirror: how the copy of the log on NATS JetStream stands, whether it is equal, and to make it anew."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dashboard.cli.command import command
+from dashboard.cli.exits import FAILED
+from dashboard.cli.shell import Shell
+from dashboard.cli.text import columns, plural
+from hive_errors import UsageWrong
+
+if TYPE_CHECKING:
+    from hive_bus.mirror.connection import Connection
+    from hive_bus.mirror.settings import NatsSettings
+    from hive_bus.mirror.stream import Mirrored
+    from hive_core_db.store import EventLog
+
+
+class Action(StrEnum):
+    """What is done about the mirror."""
+
+    STATUS = "status"
+    VERIFY = "verify"
+    REBUILD = "rebuild"
+
+
+@command("mirror", examples=("mirror status", "mirror verify --json", "mirror rebuild"))
+async def mirror(
+    shell: Shell,
+    action: Annotated[
+        Action,
+        typer.Argument(
+            metavar="status|verify|rebuild",
+            help="How far it is; compare it with the log, byte for byte; drop it, so that a relay publishes it again.",
+        ),
+    ] = Action.STATUS,
+) -> int | None:
+    """Look after the copy of the log on NATS.
+
+    `hive up` relays where `nats:` or HIVE_NATS names a server. The database is the truth: a mirror may be dropped at any time.
+    """
+    from hive_bus.mirror.connection import connected
+    from hive_bus.mirror.stream import mirrored
+
+    settings = _settings(shell)
+    async with shell.bus() as bus, connected(settings, name="hive mirror") as connection:
+        log = bus.store.log
+        known = mirrored(await log.meta(), await log.epochs())
+        code: int | None = await _ACTIONS[action](shell, log, connection, known)
+        return code
+
+
+def _settings(shell: Shell) -> NatsSettings:
+    settings = shell.settings.nats
+    if settings is None:
+        raise UsageWrong(
+            name="nats",
+            value="nothing",
+            reason="no NATS server is named",
+            remedy=f"HIVE_NATS=nats://127.0.0.1:4222 {shell.command('mirror', 'status')}",
+        )
+    return settings
+
+
+async def _status(shell: Shell, log: EventLog, connection: Connection, known: Mirrored) -> None:
+    from hive_bus.mirror.stream import find, must_be_ours
+
+    stream = await find(connection, known.names.stream)
+    head = await log.head()
+    if stream is not None:
+        must_be_ours(stream, known)
+    facts: dict[str, Any] = {
+        "server": connection.url,
+        "stream": known.names.stream,
+        "there": stream is not None,
+        "epoch": known.epoch.number,
+        "head": head,
+        "first": None if stream is None else stream.first,
+        "mirrored": None if stream is None else stream.last,
+        # An epoch begins above a jump; what was before it is not this stream's.
+        "behind": max(0, head - (known.epoch.first_position - 1 if stream is None else stream.last)),
+    }
+    if shell.json:
+        shell.emit(facts)
+        return
+    shell.print(*columns([(name, str(value)) for name, value in facts.items()], width=shell.width, flexible=(1,)))
+    if stream is None:
+        shell.say(f"a relay makes the stream: {shell.command('up')}")
+
+
+async def _verify(shell: Shell, log: EventLog, connection: Connection, _known: Mirrored) -> int | None:
+    from hive_bus.mirror.comparison import compare
+
+    found = await compare(log, connection)
+    if shell.json:
+        shell.emit({**asdict(found), "equal": found.equal})
+    elif found.equal:
+        shell.print(f"{found.stream}: {plural(found.compared, 'position')} equal, {found.first} to {found.last}")
+    else:
+        shell.print(*(f"{one.position}: {one.kind}: {one.reason}" for one in found.differences))
+        shell.say(
+            f"{found.stream}: {plural(found.differing, 'position')} of {found.compared} not equal",
+            f"try: {shell.command('mirror', 'rebuild')}",
+        )
+    return None if found.equal else FAILED
+
+
+async def _rebuild(shell: Shell, _log: EventLog, connection: Connection, known: Mirrored) -> None:
+    from hive_bus.mirror.stream import find, must_be_ours, remove
+
+    stream = await find(connection, known.names.stream)
+    if stream is not None:
+        must_be_ours(stream, known)
+        await remove(connection, stream.name)
+    if shell.json:
+        shell.emit({"stream": known.names.stream, "removed": stream is not None})
+    else:
+        shell.print(f"{known.names.stream}: {'removed' if stream is not None else 'was not there'}")
+        shell.say(f"a relay publishes it again from position {known.epoch.first_position}: {shell.command('up')}")
+
+
+_ACTIONS = {Action.STATUS: _status, Action.VERIFY: _verify, Action.REBUILD: _rebuild}
