@@ -38,7 +38,7 @@ async def test_a_user_with_a_password(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / "password").write_text("honey pot\n")
         async with connected(server.settings(user="hive", password_file=tmp_path / "password")) as connection:
             await connection.ask("INFO")
-        with pytest.raises(MirrorUnreachable, match="(?i)authorization"):
+        with pytest.raises(MirrorUnreachable, match=r"(?i)authorization"):
             async with connected(server.settings(user="hive")):
                 pass
 
