@@ -115,17 +115,16 @@ class Relay:
             return await self._work(connection, None)
         while True:
             lease = (await self._bus.open_lease()).lease_id
-            try:
-                while (await self._bus.open_lease()).lease_id == lease:
-                    if await self._bus.store.limits.take(LEASE_KEY, 1, lease, 1):
-                        await self._work(connection, lease)
-                        break
-                    await asyncio.sleep(TICK)
-                    if connection.client.is_closed:
-                        raise connection.unreachable("the connection was lost")
-            finally:
-                self.state.working = False
-                await self._give_up(lease)
+            if await self._bus.store.limits.take(LEASE_KEY, 1, lease, 1):
+                try:
+                    await self._work(connection, lease)
+                finally:
+                    self.state.working = False
+                    await self._give_up(lease)
+            else:
+                await asyncio.sleep(TICK)
+                if connection.client.is_closed:
+                    raise connection.unreachable("the connection was lost")
 
     async def _give_up(self, lease: str) -> None:
         """Let another relay work at once."""
