@@ -49,6 +49,7 @@ class Connection:
     def __init__(self, client: Client, url: str) -> None:
         self.client = client
         self.url = url
+        self.trouble: Exception | None = None
         self._when_lost: set[Callable[[], None]] = set()
 
     @property
@@ -178,34 +179,34 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
     client = Client()
     connection = Connection(client, settings.url)
 
-    async def failed(_: Exception) -> None:
-        """What ends a connection is told by `lost`; the rest has its caller."""
+    async def failed(problem: Exception) -> None:
+        """What ends a connection is told by `lost`; why none came about is said with the error."""
+        connection.trouble = problem
 
     try:
-        with _cancellation_kept():
-            way_in = _way_in(settings)
-            await client.connect(
-                servers=settings.servers,
-                name=name,
-                allow_reconnect=False,
-                connect_timeout=CONNECT_SECONDS,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                skip_subject_validation=True,
-                error_cb=failed,
-                closed_cb=connection.lost,
-                disconnected_cb=connection.lost,
-                **way_in,
-            )
-    except ModuleNotFoundError as problem:
-        raise MirrorClientMissing(package="nkeys") from problem
-    except (Error, OSError, TimeoutError, ValueError) as problem:
-        raise connection.unreachable(problem if str(problem) else type(problem).__name__) from problem
-    try:
+        try:
+            with _cancellation_kept():
+                await client.connect(
+                    servers=settings.servers,
+                    name=name,
+                    allow_reconnect=False,
+                    connect_timeout=CONNECT_SECONDS,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    skip_subject_validation=True,
+                    error_cb=failed,
+                    closed_cb=connection.lost,
+                    disconnected_cb=connection.lost,
+                    **_way_in(settings),
+                )
+        except ModuleNotFoundError as problem:
+            raise MirrorClientMissing(package="nkeys") from problem
+        except (Error, OSError, TimeoutError, ValueError) as problem:
+            raise connection.unreachable(connection.trouble or problem) from problem
         _suitable(connection)
         yield connection
     finally:
-        if not client.is_closed:
+        if client.is_connected or client.is_connecting:
             try:
                 await client.close()
             except (Error, OSError, TimeoutError):
