@@ -87,7 +87,7 @@ class Connection:
 
         data = b"" if body is None else orjson.dumps(body)
         try:
-            with _cancellation_kept():
+            with cancellation_kept():
                 message = await self.client.request(f"$JS.API.{subject}", data, timeout=REQUEST_SECONDS)
         except NoRespondersError as problem:
             # A cluster without a leader says the same for a moment.
@@ -185,7 +185,7 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
 
     try:
         try:
-            with _cancellation_kept():
+            with cancellation_kept():
                 await client.connect(
                     servers=settings.servers,
                     name=name,
@@ -214,8 +214,8 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
 
 
 @contextmanager
-def _cancellation_kept() -> Iterator[None]:
-    """Keep a cancellation that comes at the moment of the answer: Python 3.11's ``wait_for``, which nats-py uses, loses it."""
+def cancellation_kept() -> Iterator[None]:
+    """Keep a cancellation that nats-py loses: in a flush of a full buffer, and, by Python 3.11's ``wait_for``, with an answer."""
     here = asyncio.current_task()
     before = 0 if here is None else here.cancelling()
     yield

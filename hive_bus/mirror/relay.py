@@ -17,7 +17,7 @@ import orjson
 from hive_bus.bus import Bus
 from hive_bus.epochs import announced
 from hive_bus.mirror.comparison import Difference, block_of
-from hive_bus.mirror.connection import Connection, connected
+from hive_bus.mirror.connection import Connection, cancellation_kept, connected
 from hive_bus.mirror.encoding import encode
 from hive_bus.mirror.settings import NatsSettings
 from hive_bus.mirror.stream import PATIENCE, SILENCE, Mirrored, Stream, ensure, find, mirrored, must_be_ours
@@ -163,10 +163,11 @@ class Relay:
             rows = self._bus.tail.recent(window.sent, limit=PAGE)
             if rows is None:
                 rows = await log.read(window.sent, limit=PAGE)
-            for row in rows:
-                if row.position != window.sent + 1:
-                    raise MirrorDoubt(position=window.sent, reason=f"the log goes on at {row.position}")
-                await window.publish(row.position, encode(row, prefix, max_payload=room))
+            with cancellation_kept():
+                for row in rows:
+                    if row.position != window.sent + 1:
+                        raise MirrorDoubt(position=window.sent, reason=f"the log goes on at {row.position}")
+                    await window.publish(row.position, encode(row, prefix, max_payload=room))
             self.state.mirrored = window.sure
             if not rows:
                 await window.settle()
