@@ -222,7 +222,7 @@ async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = Non
             if shell.settings.nats is not None:
                 from hive_bus.mirror.relay import Relay
 
-                hive.bus.spawn(Relay(hive.bus, shell.settings.nats).serve(), name="hive-bus relay")
+                _ = hive.bus.spawn(Relay(hive.bus, shell.settings.nats).serve(), name="hive-bus relay")
             open_items = len({item.correlation_id for item in await hive.bus.store.work.items()})
             if shell.json:
                 shell.emit({"serving": shell.place, "runs_open": open_items})

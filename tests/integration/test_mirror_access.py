@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import nkeys
+import nkeys  # type: ignore[import-untyped]
 import pytest
 
 from hive_bus import open_bus
@@ -16,7 +16,7 @@ from hive_bus.mirror.connection import connected
 from hive_bus.mirror.relay import Relay
 from hive_errors.mirror import MirrorError, MirrorUnreachable, MirrorUnsuitable
 from tests.support.console import WITHIN, Console
-from tests.support.mirrors import equal, publish
+from tests.support.mirrors import equal, publish, reached
 from tests.support.nats_server import NatsServer
 from tests.support.tables import tamper
 
@@ -82,7 +82,7 @@ async def test_up_relays_and_mirror_looks(tmp_path: Path, hive_url: str, nats: N
         up = await asyncio.to_thread(hive.start, "up")
         try:
             head = await publish(bus, 20)
-            await equal(nats.settings(), bus, max(head, await bus.head()))
+            await reached(nats.settings(), bus, head)
         finally:
             up.send_signal(signal.SIGTERM)
             _, said = await asyncio.to_thread(up.communicate, timeout=WITHIN)

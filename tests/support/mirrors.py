@@ -79,7 +79,7 @@ async def doubted(relay: Relay) -> None:
 
 
 @asynccontextmanager
-async def stopped_by(relay: Relay, error: type[HiveError], match: str = "") -> AsyncIterator[None]:
+async def stopped_by(relay: Relay, error: type[HiveError], match: str | None = None) -> AsyncIterator[None]:
     """The relay works beside the body, and in the end it must stop by this error."""
 
     async def work() -> None:
