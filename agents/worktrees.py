@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import stat
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from agents.git import Git
 __all__ = ["Attempt", "MergeConflict", "Merged", "Snapshot", "Worktrees", "quoted", "reference"]
 
 _READY: Final = "hive-ready"
+# git 2.39 says this of a worktree whose making was cut off, whatever worktree it was asked about.
+_HALF_MADE: Final = re.compile(r"failed to read (.+/commondir)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,18 +168,36 @@ class Worktrees:
     async def _add(self, path: Path, commit: str) -> None:
         await self._remove(path)
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
-        async with self._adding:
-            await self._git.run("worktree", "add", "--quiet", "--force", "--detach", str(path), commit)
+        await self._command("add", "--quiet", "--force", "--detach", str(path), commit)
 
     async def _remove(self, path: Path) -> None:
         # The directory first: git refuses to remove a worktree that it no longer understands. And never `prune`,
         # which would also forget worktrees of the user that are only not mounted now.
         await asyncio.to_thread(_remove_tree, path)
+        await self._command("remove", "--force", "--force", str(path), fine="is not a working tree")
+
+    async def _command(self, *arguments: str, fine: str | None = None) -> None:
+        """Run a command on worktrees; a failure that says ``fine`` is none."""
+        arguments = ("worktree", *arguments)
         async with self._adding:
-            arguments = ("worktree", "remove", "--force", "--force", str(path))
             result = await self._git.tried(*arguments)
-        if result.exit_code != 0 and "is not a working tree" not in result.stderr:
+            if result.exit_code != 0 and (half := _HALF_MADE.search(result.stderr)) is not None:
+                await asyncio.to_thread(self._mend, self._git.path / half.group(1))
+                result = await self._git.tried(*arguments)
+        if result.exit_code != 0 and (fine is None or fine not in result.stderr):
             raise self._git.failure(arguments, result)
+
+    def _mend(self, link: Path) -> None:
+        """Finish what a killed `git worktree add` began: with that file empty, git refuses every command on worktrees."""
+        try:
+            worktree = Path(link.with_name("gitdir").read_text().strip())
+            ours = worktree.resolve().is_relative_to(self._directory.resolve())
+            if ours and link.stat().st_size == 0:
+                # What git itself writes there, always.
+                link.write_text("../..\n")
+        except FileNotFoundError:
+            # Somebody has removed it meanwhile: then nothing is in the way.
+            return
 
     async def _snapshot(self, attempt: Attempt, message: str, when: datetime) -> Snapshot:
         git = self._git.at(attempt.worktree)

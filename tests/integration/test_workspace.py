@@ -187,6 +187,18 @@ class TestAttempts:
         assert await attempt_of(repo, "t1") == first
         assert sorted(path.name for path in first.path.iterdir()) == [".git", ".gitignore", "one.txt", "two.txt"]
 
+    async def test_a_git_killed_while_it_makes_a_worktree_stops_no_other(self, repo: Repository) -> None:
+        """It leaves an empty file behind, over which git refuses every command on worktrees."""
+        await repo.begin(RUN, when=WHEN)
+        first = await attempt_of(repo, "t1")
+        admin = Path(git(first.path, "rev-parse", "--absolute-git-dir"))
+        (admin / "commondir").write_text("")
+        (admin / "hive-ready").unlink()
+        second = await attempt_of(repo, "t2")
+        assert (second.path / "one.txt").exists()
+        assert await attempt_of(repo, "t1") == first
+        assert git(first.path, "status", "--porcelain") == ""
+
     async def test_a_file_in_its_place_is_no_worktree(self, repo: Repository) -> None:
         """Whatever lies there goes: the directory belongs to the hive."""
         await repo.begin(RUN, when=WHEN)
