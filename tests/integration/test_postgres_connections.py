@@ -203,6 +203,7 @@ async def test_closing_waits_for_what_is_under_way(store: PostgresStore) -> None
     await store.close()
 
 
+@pytest.mark.may_block("it waits for a child that ends at once, or when its coverage is written")
 async def test_a_connection_never_crosses_a_fork(store: PostgresStore) -> None:
     """In a child process every call is refused before it touches a socket."""
     reader, writer = os.pipe()
