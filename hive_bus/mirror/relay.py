@@ -15,7 +15,7 @@ from typing import Final
 import orjson
 
 from hive_bus.bus import Bus
-from hive_bus.epochs import announced
+from hive_bus.epochs import announced, same_epoch
 from hive_bus.mirror.comparison import Difference, block_of
 from hive_bus.mirror.connection import Connection, cancellation_kept, connected
 from hive_bus.mirror.encoding import encode
@@ -182,7 +182,7 @@ class Relay:
     async def _tick(self, connection: Connection, known: Mirrored, window: Window, lease: str | None) -> bool:
         """Look whether all is as it was, and say how far log and mirror are; False: the lease is another's."""
         head = self.state.head = await self._bus.tail.refresh()
-        await self._same_epoch(known)
+        await same_epoch(self._bus.store, self._bus.writer.epoch)
         stream = await find(connection, known.names.stream)
         if stream is None or stream.created != self._sure[0]:
             raise MirrorDoubt(position=self.state.mirrored, reason="the stream is gone, or is another one")
@@ -196,16 +196,11 @@ class Relay:
         _log.debug("mirror.lag", positions=self.state.lag, head=head)
         return lease is None or (await self._bus.open_lease()).lease_id == lease
 
-    async def _same_epoch(self, known: Mirrored) -> None:
-        epoch = (await self._bus.store.log.meta()).epoch
-        if epoch != known.meta.epoch or epoch != self._bus.writer.epoch:
-            raise EpochOver(url=self._bus.store.url, held=self._bus.writer.epoch, actual=epoch)
-
     async def _agree(self, connection: Connection) -> tuple[Mirrored, int]:
         """Find or make the stream, prove that its end is what the log says, and return where it ends."""
         log = self._bus.store.log
         known = mirrored(await log.meta(), await log.epochs())
-        await self._same_epoch(known)
+        await same_epoch(self._bus.store, self._bus.writer.epoch)
         stream = await ensure(connection, known, self._settings, silence=self._silence, patience=self._patience)
         created, sure = self._sure
         if stream.created != created:

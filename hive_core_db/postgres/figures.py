@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hive_core_db.postgres.database import Database
 from hive_core_db.records import QueueDepth, RunWork
-from hive_core_db.sqlite.figures import run_work
+from hive_core_db.rows import queue_depths, run_work
 
 _MAY_RUN = "state = 'ready' AND cancel_requested = 0"
 # From queue to queue through the partial index: a million items of one queue are one step.
@@ -49,18 +49,7 @@ class PostgresFigures:
         claimed = {row[0]: (row[1], row[2]) for row in await self._database.fetch(CLAIMED)}
         rows = await self._database.fetch(AT_REST.format(limit=int(limit)))
         resting = {(row[0], row[1]): row[2] for row in rows}
-        return [
-            QueueDepth(
-                queue=queue,
-                ready=ready.get(queue, (0, None))[0],
-                delayed=resting.get((queue, "delayed"), 0),
-                waiting=resting.get((queue, "waiting"), 0),
-                claimed=claimed.get(queue, (0, None))[0],
-                oldest_ready_at=ready.get(queue, (0, None))[1],
-                oldest_claimed_at=claimed.get(queue, (0, None))[1],
-            )
-            for queue in sorted({*ready, *claimed, *(queue for queue, _ in resting)})
-        ]
+        return queue_depths(ready, claimed, resting)
 
     async def runs(self, *, limit: int) -> list[RunWork]:
         """Return the open work of each correlation, the most first, from at most ``limit`` items."""

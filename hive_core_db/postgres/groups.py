@@ -8,6 +8,7 @@ from typing import Final
 from hive_core_db.postgres.database import Database
 from hive_core_db.postgres.driver import Row
 from hive_core_db.records import ParkedKey, Partition, Roster
+from hive_core_db.rows import parked_of
 from hive_errors.store import Fenced
 
 # The first caller fixes the number of partitions for ever: keys are spread by it. Group and partitions are one statement.
@@ -117,18 +118,7 @@ class PostgresCheckpoints:
 
     async def parked(self, group: str | None = None, *, partition: int | None = None) -> list[ParkedKey]:
         """Return the keys set aside, by group, partition and position."""
-        return [
-            ParkedKey(
-                group=row[0],
-                key=row[1],
-                partition=row[2],
-                from_position=row[3],
-                attempt=row[4],
-                next_try=row[5],
-                error=row[6],
-            )
-            for row in await self._database.fetch(PARKED, group, partition)
-        ]
+        return [parked_of(row) for row in await self._database.fetch(PARKED, group, partition)]
 
 
 def _partition(row: Row) -> Partition:

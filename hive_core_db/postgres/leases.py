@@ -6,8 +6,8 @@ import secrets
 from typing import Final
 
 from hive_core_db.postgres.database import Database
-from hive_core_db.postgres.driver import Row
 from hive_core_db.records import Lease
+from hive_core_db.rows import lease_of
 
 DAY: Final = 24 * 3600 * 1_000_000
 
@@ -66,21 +66,8 @@ class PostgresLeases:
 
     async def live(self) -> list[Lease]:
         """Return the open, unexpired leases, oldest first."""
-        return list(map(_lease, await self._database.fetch(LIVE, self._database.given_now())))
+        return list(map(lease_of, await self._database.fetch(LIVE, self._database.given_now())))
 
     async def ended(self, since: int) -> list[Lease]:
         """Return the leases closed since then, and the expired ones, in the order in which they ended."""
-        return list(map(_lease, await self._database.fetch(ENDED, since, self._database.given_now())))
-
-
-def _lease(row: Row) -> Lease:
-    lease_id, owner, opened_at, expires_at, closed_at, info = row
-    return Lease(
-        lease_id=lease_id,
-        owner=owner,
-        opened_at=opened_at,
-        expires_at=expires_at,
-        closed=closed_at is not None,
-        info=info,
-        closed_at=closed_at,
-    )
+        return list(map(lease_of, await self._database.fetch(ENDED, since, self._database.given_now())))

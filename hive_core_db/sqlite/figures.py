@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from hive_core_db.records import QueueDepth, RunWork
+from hive_core_db.rows import queue_depths, run_work
 from hive_core_db.sqlite.runner import Runner
 
 _MAY_RUN = "state = 'ready' AND cancel_requested = 0"
@@ -37,18 +38,7 @@ class SqliteFigures:
             ready = {queue: db.execute(READY, (queue, limit)).fetchone() for queue in _queues(db)}
             claimed = {row[0]: row[1:] for row in db.execute(CLAIMED)}
             resting = {(row[0], row[1]): row[2] for row in db.execute(AT_REST, (limit,))}
-            return [
-                QueueDepth(
-                    queue=queue,
-                    ready=ready.get(queue, (0, None))[0],
-                    delayed=resting.get((queue, "delayed"), 0),
-                    waiting=resting.get((queue, "waiting"), 0),
-                    claimed=claimed.get(queue, (0, None))[0],
-                    oldest_ready_at=ready.get(queue, (0, None))[1],
-                    oldest_claimed_at=claimed.get(queue, (0, None))[1],
-                )
-                for queue in sorted({*ready, *claimed, *(queue for queue, _ in resting)})
-            ]
+            return queue_depths(ready, claimed, resting)
 
         return await self._runner.read(job)
 
@@ -67,27 +57,6 @@ class SqliteFigures:
             return {topic: db.execute(COUNT, (topic, after, limit)).fetchone()[0] for topic in topics}
 
         return await self._runner.read(job)
-
-
-def run_work(rows: Sequence[tuple[str, str, int, int]]) -> list[RunWork]:
-    """Rows of (correlation, state, count, since) as one figure for each correlation, the most work first."""
-    states: dict[str, dict[str, int]] = {}
-    since: dict[str, int] = {}
-    for correlation_id, state, count, inserted_at in rows:
-        states.setdefault(correlation_id, {})[state] = count
-        since[correlation_id] = min(since.get(correlation_id, inserted_at), inserted_at)
-    found = [
-        RunWork(
-            correlation_id=correlation_id,
-            ready=counted.get("ready", 0),
-            delayed=counted.get("delayed", 0),
-            waiting=counted.get("waiting", 0),
-            claimed=counted.get("claimed", 0),
-            since=since[correlation_id],
-        )
-        for correlation_id, counted in states.items()
-    ]
-    return sorted(found, key=lambda run: (-run.open, run.since, run.correlation_id))
 
 
 def _queues(db: sqlite3.Connection) -> Iterator[str]:

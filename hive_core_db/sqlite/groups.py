@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from hive_core_db.records import ParkedKey, Partition, Roster
+from hive_core_db.rows import parked_of
 from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.leases import close_lease
 from hive_core_db.sqlite.runner import Runner
@@ -169,18 +170,7 @@ class SqliteCheckpoints:
         where = " AND ".join(f"{name} = ?" for name in given) or "TRUE"
         statement = f"{_PARKED} WHERE {where} ORDER BY group_name, number, from_position, key"
         rows = await self._runner.read(lambda db: db.execute(statement, tuple(given.values())).fetchall())
-        return [
-            ParkedKey(
-                group=row[0],
-                key=row[1],
-                partition=row[2],
-                from_position=row[3],
-                attempt=row[4],
-                next_try=row[5],
-                error=row[6],
-            )
-            for row in rows
-        ]
+        return [parked_of(row) for row in rows]
 
 
 def _partition(group: str, number: int, position: int, lease_id: str | None, fence: int) -> Partition:

@@ -6,6 +6,7 @@ import secrets
 import sqlite3
 
 from hive_core_db.records import Lease
+from hive_core_db.rows import lease_of
 from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.runner import Runner
 
@@ -95,22 +96,9 @@ class SqliteLeases:
     async def live(self) -> list[Lease]:
         """Return the open, unexpired leases, oldest first."""
         now = self._now()
-        return await self._runner.read(lambda db: list(map(_lease, db.execute(LIVE, (now,)))))
+        return await self._runner.read(lambda db: list(map(lease_of, db.execute(LIVE, (now,)))))
 
     async def ended(self, since: int) -> list[Lease]:
         """Return the leases closed since then, and the expired ones, in the order in which they ended."""
         now = self._now()
-        return await self._runner.read(lambda db: list(map(_lease, db.execute(ENDED, (since, now)))))
-
-
-def _lease(row: tuple[str, str, int, int, int | None, str]) -> Lease:
-    lease_id, owner, opened_at, expires_at, closed_at, info = row
-    return Lease(
-        lease_id=lease_id,
-        owner=owner,
-        opened_at=opened_at,
-        expires_at=expires_at,
-        closed=closed_at is not None,
-        info=info,
-        closed_at=closed_at,
-    )
+        return await self._runner.read(lambda db: list(map(lease_of, db.execute(ENDED, (since, now)))))
