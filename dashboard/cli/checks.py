@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,14 +56,16 @@ def audit(shell: Shell) -> int | None:
     """Check every invariant of the database.
 
     Log, work queue, checkpoints, leases and views, with plain SQL on one snapshot, by code that shares nothing
-    with what wrote them.
+    with what wrote them; and where `nats:` is set the mirror, byte for byte.
     """
+    from dashboard.cli.mirror import audited
     from dashboard.cli.vocabulary import queued, words
     from hive_core_db.audit import Vocabulary
     from hive_core_db.audit import audit as findings_of
 
     found = 0
-    for finding in findings_of(shell.url(), vocabulary=Vocabulary(**words(), queued=queued)):
+    database = findings_of(shell.url(), vocabulary=Vocabulary(**words(), queued=queued))
+    for finding in chain(database, audited(shell)):
         found += 1
         if shell.json:
             shell.emit(asdict(finding))

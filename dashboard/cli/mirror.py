@@ -1,7 +1,8 @@
-"""mirror: how the copy of the log on NATS JetStream stands, whether it is equal, and to make it anew."""
+"""mirror: how the copy of the log on NATS JetStream stands, whether it is equal, and to make it anew; and its part of audit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +13,14 @@ from dashboard.cli.command import command
 from dashboard.cli.exits import FAILED
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import columns, plural
-from hive_errors import UsageWrong
+from hive_errors import HiveError, MirrorNotOurs, UsageWrong
 
 if TYPE_CHECKING:
+    from hive_bus.mirror.comparison import Comparison
     from hive_bus.mirror.connection import Connection
     from hive_bus.mirror.settings import NatsSettings
     from hive_bus.mirror.stream import Mirrored
+    from hive_core_db.audit import Finding
     from hive_core_db.store import EventLog
 
 
@@ -125,3 +128,47 @@ async def _rebuild(shell: Shell, _log: EventLog, connection: Connection, known: 
 
 
 _ACTIONS = {Action.STATUS: _status, Action.VERIFY: _verify, Action.REBUILD: _rebuild}
+
+
+def audited(shell: Shell) -> Iterator[Finding]:
+    """What is wrong with the mirror; nothing where no server is named.
+
+    A mirror that cannot be looked at is said, and no finding: the log is as sound without it.
+    """
+    import asyncio
+
+    from hive_core_db.audit import Finding
+
+    if shell.settings.nats is None:
+        return
+    try:
+        found = asyncio.run(_compared(shell.url(), shell.settings.nats))
+    except MirrorNotOurs as problem:
+        subject, reason = f"stream {problem.stream}", problem.reason
+        yield Finding(code="mirror-not-ours", subject=subject, what="whose it is", expected="this log's", actual=reason)
+        return
+    except HiveError as problem:
+        shell.say([("the mirror was not compared: ", "yellow"), (problem.message, "")])
+        shell.say([("try: ", "bold"), (problem.advice, "")])
+        return
+    for one in found.differences:
+        yield Finding(
+            code="mirror-differs",
+            subject=f"stream {found.stream}",
+            what=f"its message, {one.kind}",
+            expected="what the log says",
+            actual=one.reason,
+            position=one.position,
+        )
+    waiting = max(0, found.head - max(found.last, found.first - 1))
+    shell.say(f"{found.stream}: {plural(found.compared, 'position')} compared, {waiting} not relayed yet")
+
+
+async def _compared(url: str, settings: NatsSettings) -> Comparison:
+    from hive_bus.mirror.comparison import compare
+    from hive_bus.mirror.connection import connected
+    from hive_core_db.engine import open_store
+
+    # The connection first: a server that is away must not cost the log anything.
+    async with connected(settings, name="hive audit") as connection, await open_store(url, create=False) as store:
+        return await compare(store.log, connection)
