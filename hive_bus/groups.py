@@ -181,7 +181,7 @@ class GroupMember:
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
                 if not lease.lost.is_set():
-                    await self._move_checkpoints()
+                    await self._move_checkpoints(last=True)
                 await self._bus.store.checkpoints.leave(self.group, lease.lease_id)
         except (TimeoutError, BusClosed, StoreError) as problem:
             if isinstance(problem, StoreError) and not problem.retryable:
@@ -263,22 +263,26 @@ class GroupMember:
             self._dirty.clear()
             await self._move_checkpoints()
 
-    async def _move_checkpoints(self) -> None:
+    async def _move_checkpoints(self, *, last: bool = False) -> None:
         if self._checkpoint == "consumer":
             return
-        behind = [(owned, owned.handled) for owned in self.owned.values() if owned.handled > owned.moving]
-        if not behind or await self._move(behind):
+        every = [(owned, owned.handled) for owned in self.owned.values()]
+        if await self._move(every, last=last):
             return
-        for one in behind:
+        for one in every:
             # Somebody else has one of them: that lane ends, the others are stored.
-            if not await self._move([one]):
+            if not await self._move([one], last=last):
                 self._drop(one[0].number)
 
-    async def _move(self, behind: Sequence[tuple[Owned, int]]) -> bool:
-        """Store these checkpoints in one request; False when one of the partitions is no longer ours."""
-        moves = tuple(owned.move(position) for owned, position in behind if position > owned.moving)
-        if not moves:
+    async def _move(self, to: Sequence[tuple[Owned, int]], *, last: bool = False) -> bool:
+        """Store these checkpoints in one request; False when one of the partitions is no longer ours.
+
+        The ``last`` one before a partition is let go of stores what is on its way too: to let go may overtake that.
+        """
+        behind = [(owned, position) for owned, position in to if position > (owned.position if last else owned.moving)]
+        if not behind:
             return True
+        moves = tuple(owned.move(position) for owned, position in behind)
         verdict = await surely(self._bus, AppendRequest(epoch=self._bus.writer.epoch, checkpoints=moves))
         stored = isinstance(verdict, Appended)
         for owned, position in behind:
@@ -369,7 +373,7 @@ class GroupMember:
     async def _release(self, owned: Owned) -> None:
         # What was handled is stored first: whoever takes the partition next begins behind it.
         if self._checkpoint != "consumer":
-            await self._move([(owned, owned.handled)])
+            await self._move([(owned, owned.handled)], last=True)
         release = self._bus.store.checkpoints.release
         await patiently(lambda: release(self.group, owned.number, owned.lease_id, owned.fence))
         del self._lanes[owned.number], self.owned[owned.number]

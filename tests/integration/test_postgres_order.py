@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from hive_bus.bus import open_bus
+from hive_bus.bus import Bus, open_bus
 from hive_core_db.audit import audit
 from hive_core_db.engine import open_store
 from hive_core_db.records import Appended, AppendRequest, Refused
@@ -16,6 +16,8 @@ from hive_core_db.store import Store
 from hive_errors import StoreError
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, positions, request, span, verdict
+from tests.integration.test_groups_members import Notes, member
+from tests.support.handling import running, say, until
 from tests.support.sessions import SLOW, gate, session
 
 
@@ -145,3 +147,31 @@ async def test_others_transactions_hold_no_reader_up(url: str, stores: list[Stor
                 await appended(other, event())
                 assert (await anext(records)).position == number + 1
         assert await looking.fetchval("SELECT count(*) FROM events") == 1
+
+
+async def test_a_partition_is_not_freed_before_its_checkpoint_is_stored(url: str, stores: list[Store]) -> None:
+    """A commit that takes long holds the checkpoint up, and with it the release: whoever takes over repeats nothing."""
+    notes = Notes()
+    async with gate(url) as held, open_bus(url) as bus, open_bus(url) as joining, asyncio.TaskGroup() as tasks:
+        lease = await joining.open_lease()
+        async with running(one := member(bus, notes)):
+            position = await say(bus, 1, 2, stream="a")
+            late = tasks.create_task(verdict(stores[0], slow()))
+            await held.reached()
+            await one.caught_up(position, within=5)
+            await held.queued()
+            await joining.store.checkpoints.join("g", lease.lease_id)
+            await until(lambda: _told(notes, "revoked 1"), bus)
+            assert (await bus.store.checkpoints.partitions("g"))[1].position == 0
+            await held.open()
+            await until(lambda: _free(bus, 1), bus)
+            assert (await bus.store.checkpoints.partitions("g"))[1].position == position
+    assert span(late.result()) == (3, 3)
+
+
+async def _told(notes: Notes, word: str) -> bool:
+    return word in notes.told
+
+
+async def _free(bus: Bus, number: int) -> bool:
+    return (await bus.store.checkpoints.partitions("g"))[number].lease_id is None
