@@ -122,9 +122,11 @@ class TestWrite:
             from agents.tool import ToolContext
             from agents.tools import builtin_tools
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
             ctx = ToolContext(root=pathlib.Path({str(tmp_path)!r}), idempotency_key="key")
             outcome = asyncio.run(builtin_tools().call("write", {{"path": "f", "content": "x" * 5000}}, ctx))
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)  # coverage writes its file when this ends
             assert outcome.is_error and "HIVE-TOOL-003" in outcome.output, outcome
         """
         root = Path(__file__).resolve().parents[2]
