@@ -12,6 +12,9 @@ STAMP := $(VENV)/.made
 SOAK_SECONDS ?= 300
 # What `make test` and `make soak` hand on to pytest: `make test ARGS="-k lease -x"`.
 ARGS ?=
+# How many processes share the tests, each with servers of its own; 0 runs them in one, as a debugger needs it.
+WORKERS ?= logical
+PARALLEL := --numprocesses=$(WORKERS) --dist=worksteal
 # Which rows of the benchmarks: patterns, as in `make bench ONLY="pg-publish-*"`.
 ONLY ?=
 # As the extra `peers` names them.
@@ -28,12 +31,12 @@ demo: $(STAMP) ## watch a hive plan, work, review, rework and finish
 	@$(BIN)/hive demo
 
 check: lint ## the fast checks: format, lint, types, import rules, unit, contract and architecture tests
-	@$(BIN)/python -m pytest -q $(ARGS) tests/unit tests/contract tests/architecture
+	@$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS) tests/unit tests/contract tests/architecture
 
 test: $(STAMP) ## all tests, with branch coverage of at least 90 %, child processes counted
 	@mkdir -p .cache/coverage && rm -f .cache/coverage/data*
 	@status=0; \
-	$(BIN)/coverage run -m pytest --color=no $(ARGS) 2>&1 | tee .cache/pytest.txt || status=1; \
+	$(BIN)/coverage run -m pytest --color=no $(PARALLEL) $(ARGS) 2>&1 | tee .cache/pytest.txt || status=1; \
 	$(BIN)/coverage combine --quiet || status=1; \
 	$(BIN)/coverage report || status=1; \
 	tail -n 1 .cache/pytest.txt; \
