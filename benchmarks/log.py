@@ -19,7 +19,8 @@ from benchmarks.places import BATCH, CALLERS, PAGE, Measured, Place, SqliteRaw
 from benchmarks.postgres import PostgresRaw
 from hive_bus import Brain, Bus, Event, Input, Record, open_bus
 from hive_bus.groups import GroupMember, Owned
-from hive_bus.session import Folder, load
+from hive_bus.past import load
+from hive_bus.session import Folder
 
 CATCH_UP = 200_000
 EVENTS, PAUSE = 100, (0.015, 0.025)

@@ -66,6 +66,15 @@ class Brain(ABC, Generic[State]):
     def decide(self, state: State, record: Input) -> Sequence[Event | Draft]:
         """What follows from ``state``, which has ``record`` in it already."""
 
+    def inherit(self, state: State, forked: Input) -> State:
+        """The state of a branch, from its parent's where that had stopped to handle when the branch was forked.
+
+        Called once, before anything is handled in the branch: first what the parent left unhandled, then
+        ``workflow.forked`` itself (a brain that folds it asks again for what is open then). Intents that are open
+        here are the parent's: they end in the branch only if their results are inherited too.
+        """
+        return state
+
     def ended(self, state: State) -> bool:
         """Whether nothing can follow any more, so that the host may forget the key."""
         return False

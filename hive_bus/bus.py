@@ -210,6 +210,7 @@ class Bus:
     async def history(self, correlation_id: str, *, after: int = 0) -> list[Record]:
         """Every record of a run or correlation, in log order, from above position ``after``.
 
+        A branch's begins with its ancestors', up to where it was forked; these keep their correlation id.
         Any unique prefix of four or more characters names it, ``@`` the last run. Raises :class:`NotFound`.
         """
         return await history.history(self.store.log, correlation_id, after=after)

@@ -25,7 +25,7 @@ _OWNED: Final[dict[str, tuple[str, str]]] = {
         ),
         "the queen, the reviewer or the work queue",
     ),
-    "drone": ("message completed failed interrupted retired", "the drone"),
+    "drone": ("message completed failed interrupted retired resumed", "the drone or the queen"),
     "model": (
         "requested cancel_requested started attempt_failed superseded cancelled failed responded",
         "the work queue",

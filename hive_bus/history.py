@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hive_bus.lineage import lineage, read_branch
 from hive_bus.record import Record
 from hive_bus.subscription import to_records
 from hive_core_db.store import EventLog
 from hive_errors import NotFound
 
-_PAGE: Final = 1000
 _SHORTEST_PREFIX: Final = 4
 _RUN_STARTS: Final = ("workflow.requested", "workflow.forked")
 
@@ -109,21 +109,15 @@ async def resolve(log: EventLog, name: str) -> str:
 
 
 async def history(log: EventLog, name: str, *, after: int = 0) -> list[Record]:
-    """Every record of the run that ``name`` means, above position ``after``, in log order."""
-    correlation_id = await resolve(log, name)
-    records: list[Record] = []
-    while True:
-        rows = await log.read_correlation(correlation_id, after=after, limit=_PAGE)
-        records.extend(to_records(rows))
-        if len(rows) < _PAGE:
-            return records
-        after = rows[-1].position
+    """Every record of the run that ``name`` means, above position ``after``, in log order; a branch's with what it inherits."""
+    segments = await lineage(log, await resolve(log, name))
+    return [record async for rows in read_branch(log, segments, after=after) for record in to_records(rows)]
 
 
 async def trace(log: EventLog, name: str) -> Trace:
-    """The causal tree of the run that ``name`` means."""
-    records = await history(log, name)
-    return Trace(correlation_id=records[0].correlation_id, roots=causal_tree(records))
+    """The causal tree of the run that ``name`` means; a branch's with what it inherits."""
+    correlation_id = await resolve(log, name)
+    return Trace(correlation_id=correlation_id, roots=causal_tree(await history(log, correlation_id)))
 
 
 def causal_tree(records: Sequence[Record]) -> tuple[TraceNode, ...]:

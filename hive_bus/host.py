@@ -16,12 +16,13 @@ from typing import Generic
 from hive_bus.ahead import Ahead
 from hive_bus.brain import Brain, State
 from hive_bus.bus import Bus
-from hive_bus.envelope import encode_event, work_changes
+from hive_bus.envelope import work_changes
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups import GroupMember, Owned
-from hive_bus.parking import COMMANDS, discarded
+from hive_bus.parking import COMMANDS, discarded, system_event
+from hive_bus.past import Rows, load
 from hive_bus.record import Record
-from hive_bus.session import CheckedFolder, Session, decided_by, fold_topic, key_of, load
+from hive_bus.session import CheckedFolder, Session, decided_by, fold_topic, key_of
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger
@@ -126,16 +127,19 @@ class BrainHost(Generic[State]):
         self,
         partition: Owned,
         session: Session[State],
-        record: Record,
+        record: StoredEvent,
         pending: list[Pending[State]],
+        *,
+        into: Record | None = None,
     ) -> None:
-        """Handle one input: fold, decide, submit."""
+        """Handle one input: fold, decide, submit; an inherited one into the branch of the record ``into``."""
         try:
-            state, decided = self._folder.handle(session.state, record, record.position)
+            branch = None if into is None else into.correlation_id
+            state, decided = self._folder.handle(session.state, record, record.position, branch)
         except NewerVersion:
             raise
         except Exception as problem:  # noqa: BLE001 - a brain's mistake parks its key, whatever it was
-            self._shelve(partition, session, record, problem, pending)
+            self._shelve(partition, session, into or record, problem, pending)
         else:
             session.state, session.handled = state, record.position
             if not decided.events:
@@ -159,7 +163,7 @@ class BrainHost(Generic[State]):
         self,
         partition: Owned,
         session: Session[State],
-        record: Record,
+        record: StoredEvent,
         problem: Exception,
         pending: list[Pending[State]],
     ) -> None:
@@ -201,7 +205,10 @@ class BrainHost(Generic[State]):
     async def _ready(self, partition: Owned, record: Record, pending: list[Pending[State]]) -> Session[State]:
         """The key's session; a key whose history can no longer be read or folded is parked, and no other."""
         try:
-            return await self._session(partition, record)
+            session = await self._session(partition, record)
+            if session.inherits and not session.parked:
+                await self._inherit(partition, session, record, pending)
+            return session
         except (NewerVersion, StoreError):
             raise
         except Exception as problem:  # noqa: BLE001 - a brain's mistake parks its key, whatever it was
@@ -224,6 +231,20 @@ class BrainHost(Generic[State]):
         session.seen = max(session.seen, record.position)
         return session
 
+    async def _inherit(
+        self, partition: Owned, session: Session[State], record: Record, pending: list[Pending[State]]
+    ) -> None:
+        """Handle into a branch what its parents left unhandled, before its first own record."""
+        log, inherited = self.bus.store.log, session.inherits[:-1]
+        rows = Rows(self.brain, log, session.key, inherited, own=False, after=session.handled)
+        while page := await patiently(rows.page):
+            for row in page:
+                if row.position not in self._discarded:
+                    self._step(partition, session, row, pending, into=record)
+                    if session.parked:
+                        return
+        session.handled, session.inherits = record.position - 1, ()
+
     def _trim(self) -> None:
         """Forget ended keys first, then the oldest, when there are too many to keep."""
         if len(self._sessions) <= SESSIONS:
@@ -233,22 +254,12 @@ class BrainHost(Generic[State]):
         for session in idle[: len(self._sessions) - SESSIONS // 2]:
             del self._sessions[session.key]
 
-    def _park(self, partition: Owned, record: Record, problem: Exception) -> AppendRequest:
+    def _park(self, partition: Owned, record: StoredEvent, problem: Exception) -> AppendRequest:
         """The append that sets a key aside: a pure function fails again until its code is mended."""
         error, key = _words(problem), key_of(self.brain, record) or ""
         self._tell(key, record.position, error)
-        event = encode_event(
-            KeyParked(group=self.group, key=key, position=record.position, attempt=1, error=error),
-            stream="system",
-            correlation_id=record.correlation_id,
-            causation_id=record.event_id,
-            cause_position=None,
-            decided_by=None,
-            source=self.group,
-            event_id=self.bus.ids.event_id(self.bus.now()),
-            occurred_at=None,
-            metadata=None,
-        )
+        body = KeyParked(group=self.group, key=key, position=record.position, attempt=1, error=error)
+        event = system_event(self.bus, body, cause=record, group=self.group)
         park = ParkKey(
             group=self.group,
             key=key,
@@ -327,7 +338,10 @@ class BrainHost(Generic[State]):
             if record.position in self._discarded:
                 session.handled = record.position
             elif record.position > session.handled and not session.parked:
-                self._step(partition, session, record, pending)
+                if session.inherits:
+                    await self._inherit(partition, session, record, pending)
+                if not session.parked:
+                    self._step(partition, session, record, pending)
 
     # One commit per step: results of this process, decided on before they are in the log.
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hive_bus.brain import Brain, State
-from hive_bus.session import Decided, Folder, Step, walk
+from hive_bus.past import Step, lives
+from hive_bus.session import Folder
 from hive_core_db.store import EventLog
 
 
@@ -38,28 +39,40 @@ async def redrive(log: EventLog, brain: Brain[Any], key: str, *, upto: int) -> A
     """Every input of ``key`` up to ``upto`` on which today's ``brain`` decides otherwise than recorded.
 
     Where it cannot even fold what was recorded, that is the last difference: nothing behind it can be judged.
+    Of a branch only its own decisions are compared: those that it inherits are its ancestors' to answer for.
     """
     folder = Folder(brain)
     state = brain.initial()
-    async for steps in walk(brain, log, key, upto=upto):
-        for step in steps:
-            state, difference, lost = _compare(folder, state, step)
-            if difference is not None:
-                yield difference
-            if lost:
-                return
+    async for life in lives(brain, log, key, upto=upto):
+        if life.forked is not None:
+            state = brain.inherit(state, folder.seen(life.forked))
+        async for page, steps in life.pages():
+            for step in steps or [Step(cause, ()) for cause in page]:
+                state, difference, lost = _compare(folder, state, step, life.run if life.last else None)
+                if difference is not None:
+                    yield difference
+                if lost:
+                    return
 
 
-def _compare(folder: Folder[State], state: State, step: Step) -> tuple[State, Difference | None, bool]:
-    """Fold an input and what was decided on it; what today's code would decide instead, if it differs; whether it failed to fold."""
+Decisions = tuple[tuple[str, str, str], ...]
+
+
+def _compare(folder: Folder[State], state: State, step: Step, run: str | None) -> tuple[State, Difference | None, bool]:
+    """Fold an input and what was decided on it; what today's code would decide instead, if it differs; whether it failed to fold.
+
+    ``run`` is where it was decided; None: it is only folded.
+    """
     error, lost = "", False
-    decided = Decided((), ())
-    try:
-        _, decided = folder.handle(state, step.cause, step.cause.position)
-    except Exception as problem:  # noqa: BLE001 - a brain that fails on an old event is what redrive is asked about
-        error = _said(problem)
-    recorded = tuple((row.stream, row.topic, row.payload) for row in step.decisions)
-    today = tuple((new.stream, new.topic, new.payload) for new in decided.events)
+    recorded: Decisions = ()
+    today: Decisions = ()
+    if run is not None:
+        recorded = tuple((row.stream, row.topic, row.payload) for row in step.decisions)
+        try:
+            _, decided = folder.handle(state, step.cause, step.cause.position, run)
+            today = tuple((new.stream, new.topic, new.payload) for new in decided.events)
+        except Exception as problem:  # noqa: BLE001 - a brain that fails on an old event is what redrive is asked about
+            error = _said(problem)
     try:
         state = folder.fold(state, step.cause)
         for row in step.decisions:
@@ -73,9 +86,6 @@ def _compare(folder: Folder[State], state: State, step: Step) -> tuple[State, Di
 
 def _said(problem: Exception) -> str:
     return f"{type(problem).__name__}: {problem}"
-
-
-Decisions = tuple[tuple[str, str, str], ...]
 
 
 def _difference(folder: Folder[Any], step: Step, recorded: Decisions, today: Decisions, error: str) -> Difference:

@@ -2,19 +2,17 @@
 
 The fold order is the same in both: an input sorts by its position, an own decision
 directly behind its cause. What is folded is what was stored: a decision is encoded
-and decoded before it is folded. This module does no I/O of its own but reading pages.
+and decoded before it is folded. This module does no I/O; ``past.py`` reads what is folded.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import ValidationError
 
@@ -25,13 +23,12 @@ from hive_bus.event import Draft, Event
 from hive_bus.ids import derived_event_id
 from hive_bus.topics import matches
 from hive_core_db.records import NewEvent, StoredEvent
-from hive_core_db.store import EventLog
 from hive_errors import NewerVersion
 
 if TYPE_CHECKING:
     from hive_bus.ahead import Ahead
+    from hive_bus.lineage import Segment
 
-PAGE = 1000
 SAME_APPEND = -1
 """``cause_position`` of a decision whose cause is event i of its own append: ``SAME_APPEND - i``."""
 
@@ -89,6 +86,7 @@ class Session(Generic[State]):
     waiting: int = 0
     unsettled: int = 0
     parked: bool = False
+    inherits: tuple[Segment, ...] = ()
     ahead: Ahead[State] | None = None
 
 
@@ -131,21 +129,24 @@ class Folder(Generic[State]):
         known = self._decoders[topic, version] = decoder(topic, version)
         return known
 
-    def handle(self, state: State, event: StoredEvent, cause_position: int) -> tuple[State, Decided]:
-        """Fold an input, decide on it, fold the decisions."""
+    def handle(
+        self, state: State, event: StoredEvent, cause_position: int, branch: str | None = None
+    ) -> tuple[State, Decided]:
+        """Fold an input, decide on it, fold the decisions; into ``branch``, where the input may be inherited."""
         seen = self.seen(event)
         state = self._evolve(state, seen)
         wishes = self.brain.decide(state, seen)
         if not wishes:
             return state, _NOTHING
-        decided = self.encode(wishes, event, cause_position)
+        decided = self.encode(wishes, event, cause_position, branch or event.correlation_id)
         for new, body in zip(decided.events, decided.bodies, strict=True):
             state = self._evolve(state, _input_of_new(new, body))
         return state, decided
 
-    def encode(self, wishes: Sequence[Event | Draft], cause: StoredEvent, cause_position: int) -> Decided:
-        """Decisions as they will be stored: ids derived from the cause, streams within the run, the cause's time."""
+    def encode(self, wishes: Sequence[Event | Draft], cause: StoredEvent, cause_position: int, branch: str) -> Decided:
+        """Decisions as they will be stored: ids derived from branch and cause, streams within it, the cause's time."""
         events, bodies = [], []
+        stream_of_cause = cause.stream if branch == cause.correlation_id else f"{branch}/{within_run(cause)}"
         for ordinal, wish in enumerate(wishes):
             event, stream, causation_id, metadata = (
                 (wish.event, wish.stream, wish.causation_id, wish.metadata)
@@ -154,14 +155,14 @@ class Folder(Generic[State]):
             )
             new = encode_event(
                 event,
-                stream=self._stream(stream, cause),
-                correlation_id=cause.correlation_id,
+                stream=self._stream(stream, stream_of_cause, branch),
+                correlation_id=branch,
                 causation_id=causation_id or cause.event_id,
                 cause_position=cause_position,
                 decided_by=self.decider,
                 source=self.brain.name,
                 event_id=derived_event_id(
-                    cause.occurred_at, cause.correlation_id, self.brain.name, cause.stream, cause.event_id, ordinal
+                    cause.occurred_at, branch, self.brain.name, stream_of_cause, cause.event_id, ordinal
                 ),
                 occurred_at=cause.occurred_at,
                 metadata=metadata,
@@ -170,12 +171,10 @@ class Folder(Generic[State]):
             bodies.append(decode(new.topic, new.schema_version, new.payload))
         return Decided(tuple(events), tuple(bodies))
 
-    def _stream(self, wish: str | None, cause: StoredEvent) -> str:
+    def _stream(self, wish: str | None, stream_of_cause: str, branch: str) -> str:
         if wish is not None:
-            return f"{cause.correlation_id}/{wish}"
-        if self.brain.keyed_by == "stream":
-            return cause.stream
-        return f"{cause.correlation_id}/{self.brain.home}"
+            return f"{branch}/{wish}"
+        return stream_of_cause if self.brain.keyed_by == "stream" else f"{branch}/{self.brain.home}"
 
 
 class CheckedFolder(Folder[State]):
@@ -209,150 +208,3 @@ def _input_of_new(new: NewEvent, body: Event) -> Input:
     event_id, stream, topic, correlation, causation_id, _, _, source, _, _, _, _, occurred_at, _ = new
     within = stream.removeprefix(correlation + "/")
     return _new_input(Input, (body, event_id, topic, within, correlation, causation_id, source, occurred_at or 0))
-
-
-async def load(
-    folder: Folder[State], log: EventLog, key: str, *, upto: int, leave_out: Collection[int] = ()
-) -> Session[State]:
-    """Rebuild a key as it was when every input up to ``upto``, or to the cause of its last own decision, was handled.
-
-    Two reads of one index, inputs and own decisions, are merged: memory is bounded by a page,
-    for a key's decisions lie in the order of their causes. ``leave_out`` are inputs that were discarded.
-    """
-    session: Session[State] = Session(key, folder.brain.initial())
-    # One call less for each event than by `fold`: histories are long.
-    state, evolve, seen = session.state, folder.brain.evolve, folder.seen
-    async with asyncio.TaskGroup() as reads:
-        async for page, steps in _merged(folder.brain, log, key, upto=upto, reads=reads):
-            session.handled = page[-1].position
-            if not steps:
-                for cause in page:
-                    if not leave_out or cause.position not in leave_out:
-                        state = evolve(state, seen(cause))
-            for cause, decisions in steps:
-                if cause.position not in leave_out:
-                    state = evolve(state, seen(cause))
-                for decision in decisions:
-                    state = evolve(state, seen(decision))
-    session.state = state
-    session.seen = session.handled
-    session.handled = max(session.handled, upto)
-    return session
-
-
-class Step(NamedTuple):
-    """An input that was handled, and the decisions that the brain then made on it."""
-
-    cause: StoredEvent
-    decisions: Sequence[StoredEvent]
-
-
-async def walk(brain: Brain[Any], log: EventLog, key: str, *, upto: int) -> AsyncIterator[list[Step]]:
-    """The handled inputs of a key in fold order, each with its recorded decisions; a list for each page read."""
-    async for page, steps in _merged(brain, log, key, upto=upto, reads=None):
-        yield steps or [Step(cause, ()) for cause in page]
-
-
-async def _merged(
-    brain: Brain[Any], log: EventLog, key: str, *, upto: int, reads: asyncio.TaskGroup | None
-) -> AsyncIterator[tuple[list[StoredEvent], list[Step]]]:
-    """The handled inputs page by page; as steps only where decisions were made on any of them.
-
-    With ``reads`` the next page is read while the caller folds this one.
-    """
-    inputs, own = Rows(brain, log, key, own=False, reads=reads), Rows(brain, log, key, own=True)
-    if reads is not None:
-        inputs.begin(reads)
-    decisions: deque[StoredEvent] = deque()
-    more = True
-    while page := await inputs.page():
-        last = page[-1].position
-        while more and not (decisions and _cause(decisions[-1]) > last):
-            news = await own.page()
-            decisions.extend(news)
-            more = bool(news)
-        if not decisions and last <= upto:
-            yield page, []
-            continue
-        steps = []
-        for cause in page:
-            position = cause.position
-            if position > upto and not decisions:
-                break
-            mine: Sequence[StoredEvent] = ()
-            if decisions and _cause(decisions[0]) <= position:
-                mine = _take(decisions, position)
-            steps.append(Step(cause, mine))
-        if steps:
-            yield page[: len(steps)], steps
-        if len(steps) < len(page):
-            return
-
-
-def _cause(decision: StoredEvent) -> int:
-    return decision.cause_position or 0
-
-
-def _take(decisions: deque[StoredEvent], position: int) -> list[StoredEvent]:
-    taken = []
-    while decisions and _cause(decisions[0]) <= position:
-        taken.append(decisions.popleft())
-    return taken
-
-
-class Rows:
-    """The rows of a key, page by page: the inputs that its brain folds, or all of its own decisions."""
-
-    def __init__(
-        self, brain: Brain[Any], log: EventLog, key: str, *, own: bool, reads: asyncio.TaskGroup | None = None
-    ) -> None:
-        self._brain, self._log, self._key, self._own = brain, log, key, own
-        self._reads = reads
-        self._next: asyncio.Task[list[StoredEvent]] | None = None
-        self._after = 0
-        self._folds = _Folds(brain)
-        self._ended = False
-
-    def begin(self, reads: asyncio.TaskGroup) -> None:
-        """Read the first page now, while the caller does something else."""
-        self._next = reads.create_task(self._read())
-
-    async def page(self) -> list[StoredEvent]:
-        """The next rows, at least one; none at the end."""
-        while not self._ended:
-            read = await (self._next or self._read())
-            self._next = None
-            self._ended = len(read) < PAGE
-            if read:
-                self._after = read[-1].position if self._brain.keyed_by == "correlation" else read[-1].version
-            if self._reads is not None and not self._ended:
-                self._next = self._reads.create_task(self._read())
-            wanted = self._wanted(read)
-            if wanted:
-                return wanted
-        return []
-
-    async def _read(self) -> list[StoredEvent]:
-        decider = self._brain.name if self._own else None
-        if self._brain.keyed_by == "correlation":
-            return await self._log.read_correlation(self._key, after=self._after, limit=PAGE, decider=decider)
-        return await self._log.read_stream(self._key, after=self._after, limit=PAGE, decider=decider)
-
-    def _wanted(self, rows: list[StoredEvent]) -> list[StoredEvent]:
-        brain, folds = self._brain, self._folds
-        if self._own:
-            # Whatever was decided counts as decided, also what the brain does not look at again.
-            return [row for row in rows if decided_by(brain, row)]
-        return [row for row in rows if folds[row.topic] and (row.decided_by is None or not decided_by(brain, row))]
-
-
-class _Folds(dict[str, bool]):
-    """Whether a brain folds a topic, found out once per topic."""
-
-    def __init__(self, brain: Brain[Any]) -> None:
-        super().__init__()
-        self._brain = brain
-
-    def __missing__(self, topic: str) -> bool:
-        known = self[topic] = fold_topic(self._brain, topic)
-        return known

@@ -27,7 +27,8 @@ from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
 from hive_bus.brain import Brain, State
 from hive_bus.bus import Bus
-from hive_bus.session import Folder, load
+from hive_bus.past import load
+from hive_bus.session import Folder
 from hive_errors import ImpureBrain
 
 T = TypeVar("T")

@@ -23,6 +23,7 @@ from hive_bus.events.drone import (
     DroneInterrupted,
     DroneInterruptRequested,
     DroneMessage,
+    DroneResumed,
     DroneRetired,
 )
 from hive_bus.events.model import (
@@ -116,6 +117,7 @@ __all__ = [
     "DroneInterruptRequested",
     "DroneInterrupted",
     "DroneMessage",
+    "DroneResumed",
     "DroneRetired",
     "EpochStarted",
     "EventDiscarded",

@@ -32,6 +32,12 @@ class DroneBuzzed(Fact, topic="drone.buzzed"):
     workspace: dict[str, Any] = Field(default_factory=dict)
 
 
+class DroneResumed(Fact, topic="drone.resumed"):
+    """The drone goes on in a branch, from where its parent's stood when that was forked: what was open is asked again."""
+
+    drone_id: str
+
+
 class DroneMessage(Fact, topic="drone.message"):
     """The drone said something for people to read."""
 

@@ -51,11 +51,37 @@ class WorkflowResumeRequested(Fact, topic="workflow.resume_requested"):
     """A person lets a paused run go on."""
 
 
-class WorkflowForked(Fact, topic="workflow.forked"):
-    """A branch begins: it shares the history of ``parent`` up to ``position``."""
+class WorkflowForked(Fact, topic="workflow.forked", version=2):
+    """A branch begins: it shares the history of ``parent`` up to ``position``, which was recorded at ``at`` (UTC µs).
+
+    ``edits`` are other bodies for inherited events, by event id. What goes on otherwise from here: ``models`` and
+    ``prompts`` (system prompts) by role (``planner``, ``reviewer``, ``drone``; ``""`` is all), ``max_parallel``,
+    ``review``, ``approve`` (None: as it was). What is unsafe is blocked unless ``allow`` names it (``unsafe``).
+    """
 
     parent: str = ""
     position: int = 0
+    at: int = 0
+    edits: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    models: dict[str, str] = Field(default_factory=dict)
+    prompts: dict[str, str] = Field(default_factory=dict)
+    max_parallel: int | None = None
+    review: bool | None = None
+    approve: str | None = None
+    allow: tuple[str, ...] = ()
+
+    def model_of(self, role: str, before: str) -> str:
+        """The model of a role from here on; ``before`` where nothing was said."""
+        return self.models.get(role) or self.models.get("") or before
+
+    def prompt_of(self, role: str, before: str) -> str:
+        """The system prompt of a role from here on; ``before`` where nothing was said."""
+        return self.prompts.get(role) or self.prompts.get("") or before
+
+
+@upcaster("workflow.forked", from_version=1)
+def _nothing_was_changed(data: dict[str, Any]) -> dict[str, Any]:
+    return data
 
 
 class WorkflowStarted(Fact, topic="workflow.started"):
