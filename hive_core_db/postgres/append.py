@@ -255,8 +255,7 @@ class Appender:
         hints = self._hints
         flight = hints.depart(passage.events, passage.streams)
         try:
-            async with self._database.appender(lane) as connection:
-                answer: list[int] = await connection.fetchval(statement, *arguments)
+            answer: list[int] = await self._database.call(lane, statement, *arguments)
         except StoreError as error:
             hints.fail(flight)
             if getattr(error.__cause__, "sqlstate", None) in {_ALREADY_THERE, _CHANGED_MEANWHILE}:

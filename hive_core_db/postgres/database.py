@@ -14,7 +14,16 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self
 
 from hive_core_db.postgres.connection import check_server
-from hive_core_db.postgres.driver import COMMAND_SECONDS, Connection, Row, connect, failures, translate
+from hive_core_db.postgres.driver import (
+    COMMAND_SECONDS,
+    Connection,
+    Row,
+    connect,
+    failures,
+    is_unsent,
+    lost_track,
+    translate,
+)
 from hive_core_db.postgres.identity import Identity
 from hive_core_db.url import PostgresUrl
 from hive_errors.store import EpochOver, StoreClosed, StoreError, StoreForked, StoreUnreachable
@@ -31,7 +40,8 @@ class Database:
 
     Guarantees:
         A connection is used by one caller at a time, by the process that opened it, and goes back without
-        an open transaction. A lost connection is replaced by the next caller who wants one.
+        an open transaction. A lost connection is replaced by the next caller who wants one; that it was lost
+        while nobody used it, only callers of several statements hear of.
     """
 
     def __init__(self, url: PostgresUrl, *, given: Callable[[], int] | None, command_timeout: float) -> None:
@@ -91,7 +101,11 @@ class Database:
             try:
                 yield connection
             except failures() as error:
-                raise self.translate(error) from error
+                trouble = self._trouble(connection, error)
+                if isinstance(trouble, StoreUnreachable):
+                    # All others that were idle are as dead as this one.
+                    self._drop_idle()
+                raise trouble from error
             finally:
                 if self._is_fit(connection):
                     self._idle.append(connection)
@@ -109,19 +123,16 @@ class Database:
             try:
                 yield connection
             except failures() as error:
-                raise self.translate(error) from error
+                raise self._trouble(connection, error) from error
             finally:
                 if not self._is_fit(connection):
                     self._lanes[lane] = None
 
     async def fetch(self, query: str, *args: object) -> list[Row]:
         """Return what a reading statement finds; a connection that is lost meanwhile is replaced, once."""
-        try:
+        with suppress(StoreUnreachable):
             async with self.connection() as connection:
                 return await connection.fetch(query, *args)
-        except StoreUnreachable:
-            # All others that were idle are as dead as this one.
-            self._drop_idle()
         async with self.connection() as connection:
             return await connection.fetch(query, *args)
 
@@ -136,9 +147,26 @@ class Database:
         return rows[0][0] if rows else None
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
-        """Run one statement that writes, and return what the server says of it; it is not repeated after a loss."""
+        """Run one statement that writes, and return what the server says of it; after a loss it is repeated only if it was not sent."""
+        try:
+            async with self.connection() as connection:
+                return await connection.execute(query, *args, timeout=timeout)
+        except StoreUnreachable as error:
+            if not is_unsent(error.__cause__):
+                raise
         async with self.connection() as connection:
             return await connection.execute(query, *args, timeout=timeout)
+
+    async def call(self, lane: int, query: str, *args: object) -> Any:
+        """Run one statement on an appending lane and return its value; after a loss it is repeated only if it was not sent."""
+        try:
+            async with self.appender(lane) as connection:
+                return await connection.fetchval(query, *args)
+        except StoreUnreachable as error:
+            if not is_unsent(error.__cause__):
+                raise
+        async with self.appender(lane) as connection:
+            return await connection.fetchval(query, *args)
 
     async def connect(self) -> Connection:
         """Open a connection that is the caller's own."""
@@ -245,6 +273,11 @@ class Database:
             await connection.close(timeout=_CLOSE_SECONDS)
         except failures():
             connection.terminate()
+
+    def _trouble(self, connection: Connection, error: Exception) -> StoreError:
+        if lost_track(error):
+            connection.terminate()
+        return self.translate(error)
 
     def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []

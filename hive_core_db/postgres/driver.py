@@ -176,6 +176,22 @@ def failures() -> tuple[type[Exception], ...]:
     return (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
+def is_unsent(error: BaseException | None) -> bool:
+    """Whether the driver sent nothing of a statement, for the session had ended before.
+
+    A server that ends an idle session says why, then closes it. In the moment between the two the connection does not count as
+    closed yet, and the driver, whom nobody had asked anything, takes the word for a fault of its own.
+    """
+    if isinstance(error, asyncpg.InterfaceError):
+        return "is closed" in str(error)
+    return lost_track(error) and str(error).startswith(("cannot switch to state", "not connected"))
+
+
+def lost_track(error: BaseException | None) -> bool:
+    """Whether the driver no longer knows where its conversation with the server stands: the connection is of no more use."""
+    return isinstance(error, asyncpg.InternalClientError)
+
+
 def translate(error: Exception, url: PostgresUrl, *, waited: float = COMMAND_SECONDS) -> StoreError:
     """Say in the hive's words what the driver reported."""
     if isinstance(error, StoreError):
@@ -193,8 +209,8 @@ def translate(error: Exception, url: PostgresUrl, *, waited: float = COMMAND_SEC
         return ValueRefused(reason=reason)
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error, address, reason)
-    if isinstance(error, asyncpg.InterfaceError) and "closed" in reason:
-        return StoreUnreachable(url=address, reason=reason)
+    if is_unsent(error) or (isinstance(error, asyncpg.InterfaceError) and "closed" in reason):
+        return StoreUnreachable(url=address, reason=f"the session had ended: {reason}")
     return StoreUnavailable(url=address, reason=reason)
 
 

@@ -27,7 +27,9 @@ from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, fill, positions, request, span, verdict
 from tests.support.postgres import OwnServer, with_database
 
-CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+CUT = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+REST = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1::integer[])"
 
 SLEEPERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 
@@ -77,9 +79,12 @@ async def news(store: Store, above: int) -> int:
 
 
 async def cut(store: PostgresStore) -> None:
-    """End every session of the store's database, as an administrator can."""
+    """End every session of the store's database, as an administrator can, and wait until they have heard of it."""
     own = await Database.open(store._database.url)
-    await own.execute(CUT)
+    cut = await own.fetch(CUT)
+    async with asyncio.timeout(10):
+        while await own.fetchval(REST, [pid for pid, _ in cut]):
+            await asyncio.sleep(0)
     await own.close()
 
 

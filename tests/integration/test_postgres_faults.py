@@ -55,6 +55,33 @@ async def through_wire(url: str, place: Path) -> AsyncIterator[tuple[Wire, Store
             yield proxy, store
 
 
+async def test_a_session_that_was_told_it_is_over_is_not_used(url: str, tmp_path: Path) -> None:
+    """A server's last word comes before it closes: reads, appends and renewals of that moment go over a new connection."""
+    async with through_wire(url, tmp_path) as (proxy, store):
+        lease = await store.leases.open("me", ttl=60_000_000)
+        proxy.last_word()
+        # It is read from the socket before the answer of any connection that was opened later.
+        await (await open_store(url)).close()
+        assert positions(await store.log.read(0, limit=10)) == [1, 2]
+        proxy.last_word()
+        await (await open_store(url)).close()
+        verdicts = await asyncio.gather(*(verdict(store, request(event())) for _ in range(2)))
+        assert {tuple(span(each)) for each in verdicts} == {(3, 3), (4, 4)}
+        proxy.last_word()
+        await (await open_store(url)).close()
+        assert await store.leases.renew(lease.lease_id, ttl=60_000_000)
+
+
+async def test_a_session_that_was_told_it_is_over_costs_several_statements_a_retry(url: str, tmp_path: Path) -> None:
+    """Who is within several statements hears of the loss as of any other, and the connection is dropped."""
+    async with through_wire(url, tmp_path) as (proxy, store):
+        proxy.last_word()
+        await (await open_store(url)).close()
+        with pytest.raises(StoreUnreachable, match="the session had ended"):
+            await store.leases.open("me", ttl=60_000_000)
+        assert (await store.leases.open("me", ttl=60_000_000)).owner == "me"
+
+
 @pytest.mark.parametrize("size", [1, 3])
 async def test_a_connection_cut_between_commit_and_reply(url: str, tmp_path: Path, size: int) -> None:
     """Nobody knows whether it was committed: the error is retryable, and the repetition with the same ids finds it there."""

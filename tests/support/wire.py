@@ -19,6 +19,8 @@ APPEND = b"hive_append"
 # What a server says behind every answer: the transaction is over, the next request may come (protocol, message ReadyForQuery).
 READY = b"Z\x00\x00\x00\x05"
 PARSE, BIND = b"P", b"B"
+# What a server says when it ends a session (ErrorResponse: severity, code, message).
+LAST_WORD = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
 # What a client asks first when it wants TLS (SSLRequest).
 TLS_WANTED = (80877103).to_bytes(4, "big")
 
@@ -39,6 +41,7 @@ class Wire:
         self._released = asyncio.Event()
         self._tls: ssl.SSLContext | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._passings: set[_Passing] = set()
 
     def fail(self, fault: Fault) -> None:
         """Let the next append meet this."""
@@ -55,6 +58,12 @@ class Wire:
         for writer in tuple(self._writers):
             writer.transport.abort()
 
+    def last_word(self) -> None:
+        """Tell every client that its session is over, as a server does before it closes; an idle one is closed when somebody uses it."""
+        for passing in self._passings:
+            passing.is_over = True
+            passing.reply.write(b"E" + (len(LAST_WORD) + 4).to_bytes(4, "big") + LAST_WORD)
+
     async def serve(self, client: asyncio.StreamReader, reply: asyncio.StreamWriter) -> None:
         """Pass the bytes of one connection until either side ends it."""
         ends = {reply}
@@ -65,9 +74,13 @@ class Wire:
             ends.add(writer)
             self._writers |= ends
             passing = _Passing(self, client, reply, reader, writer)
-            async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(passing.requests())
-                pumps.create_task(passing.answers())
+            self._passings.add(passing)
+            try:
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(passing.requests())
+                    pumps.create_task(passing.answers())
+            finally:
+                self._passings.remove(passing)
         except* (OSError, EOFError) as gone:
             self.losses += len(gone.exceptions)  # a side that is gone takes the connection with it
         finally:
@@ -84,7 +97,7 @@ class Wire:
         await reply.start_tls(self._tls)  # an SSLError is an OSError: the client does not like our certificate
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Passing:
     """One connection."""
 
@@ -95,10 +108,11 @@ class _Passing:
     request: asyncio.StreamWriter
     appends: set[bytes] = field(default_factory=set)
     fault: Fault | None = None
+    is_over: bool = False
 
     async def requests(self) -> None:
         """Pass what the client says."""
-        while data := await self.client.read(65536):
+        while (data := await self.client.read(65536)) and not self.is_over:
             # The function's name stands in what prepares the statement (Parse); what runs it (Bind) names the statement.
             if data.startswith(PARSE) and APPEND in data:
                 self.appends.add(data[5 : data.index(b"\0", 5) + 1])
@@ -117,7 +131,7 @@ class _Passing:
     async def answers(self) -> None:
         """Pass what the server says."""
         held = b""
-        while data := await self.server.read(65536):
+        while (data := await self.server.read(65536)) and not self.is_over:
             if self.fault is not None:
                 held += data
                 if READY not in held:
