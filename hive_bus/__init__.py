@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hive_bus.history import Trace, TraceNode
     from hive_bus.host import BrainHost
     from hive_bus.limit import Limit
+    from hive_bus.moments import Label, Moment, labels, moment_of, set_label
     from hive_bus.parking import RetryPolicy
     from hive_bus.projection import Projection, ProjectionHost, View
     from hive_bus.record import Record
@@ -65,7 +66,9 @@ __all__ = [
     "HandlerGroup",
     "Input",
     "Intent",
+    "Label",
     "Limit",
+    "Moment",
     "Park",
     "Projection",
     "ProjectionHost",
@@ -87,8 +90,11 @@ __all__ = [
     "create_task_event",
     "create_workflow_event",
     "get_event_bus",
+    "labels",
     "load_settings",
+    "moment_of",
     "open_bus",
+    "set_label",
     "tune_process",
     "upcaster",
 ]
@@ -116,6 +122,7 @@ _HOMES: Final[dict[str, str]] = {
         "history": "Trace TraceNode",
         "host": "BrainHost",
         "limit": "Limit",
+        "moments": "Label Moment labels moment_of set_label",
         "parking": "RetryPolicy",
         "projection": "Projection ProjectionHost View",
         "record": "Record",

@@ -57,6 +57,7 @@ class WorkflowEventType(StrEnum):
     COMPLETED = "workflow.completed"
     FAILED = "workflow.failed"
     FORKED = "workflow.forked"
+    LABELLED = "workflow.labelled"
     PAUSE_REQUESTED = "workflow.pause_requested"
     PAUSED = "workflow.paused"
     PLAN_GENERATED = "workflow.plan_generated"

@@ -89,6 +89,14 @@ class EventLog(Protocol):
         """The correlation's last position, 0 if it has none."""
         ...
 
+    async def count_correlation(self, correlation_id: str, *, until: int) -> int:
+        """How many events a correlation has at or before position ``until``."""
+        ...
+
+    async def nth_of_correlation(self, correlation_id: str, number: int) -> int:
+        """The position of the correlation's event ``number``, counted from 1; 0 if it has fewer."""
+        ...
+
     async def get(self, event_id: str) -> StoredEvent | None: ...
     async def several(self, event_ids: Sequence[str]) -> list[StoredEvent]:
         """The events of these ids, in log order, in one question; ids that the log does not have are left out."""

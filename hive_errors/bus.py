@@ -257,3 +257,17 @@ class AgentNotLoaded(BusError):
 
     target: str
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class MomentInvalid(BusError):
+    """What was written for a moment of the log means none."""
+
+    code = "HIVE-BUS-020"
+    sentence = "{field} = {value}: {reason}"
+    hint = "{remedy}"
+
+    field: str
+    value: str
+    reason: str
+    remedy: str

@@ -15,6 +15,7 @@ MODULES: Final = (
     "runs",
     "trace",
     "events",
+    "labels",
     "answers",
     "agents",
     "status",
@@ -27,7 +28,7 @@ MODULES: Final = (
 """Modules of this package that define commands; each is cheap to import and loads what it needs when it is called."""
 
 ORDER: Final = (
-    *("demo", "up", "run", "runs", "trace", "events", "publish"),
+    *("demo", "up", "run", "runs", "trace", "events", "label", "publish"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
     *("validate", "audit", "redrive", "db", "mirror", "doctor"),

@@ -25,6 +25,7 @@ _USAGE: Final = frozenset(
         "ModelNotInstalled",
         "ModelSettingInvalid",
         "ModelSettingMissing",
+        "MomentInvalid",
         "NotARepository",
         "PayloadRefused",
         "RunIdInvalid",

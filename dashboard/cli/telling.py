@@ -110,6 +110,10 @@ def _run_word(record: Record, data: Body, _: RunView) -> Told:
     return f"{words[_word(record)]}{_because(data)}", "yellow"
 
 
+def _labelled(_: Record, data: Body, __: RunView) -> Told:
+    return f"position {data.get('position')} is labelled {data.get('label')}", ""
+
+
 def _alert(_: Record, data: Body, __: RunView) -> Told:
     return first_line(data.get("message")), "bold yellow"
 
@@ -120,6 +124,7 @@ _TELLS: Final[dict[str, Callable[[Record, Body, RunView], Told | None]]] = {
     "workflow.cancel_requested": _run_word,
     "workflow.paused": _run_word,
     "workflow.resumed": _run_word,
+    "workflow.labelled": _labelled,
     "task.created": _planned,
     "task.assigned": _assigned,
     "task.attempt_failed": _attempt_failed,

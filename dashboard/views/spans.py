@@ -39,7 +39,9 @@ class Spans:
             self.root = Open("run", record.correlation_id, record, None)
             self.root.status = "running"
         self._records[record.event_id] = record
-        self._last = record
+        if record.topic != "workflow.labelled":
+            # Said about the run, perhaps long after its end: nothing had to wait for it.
+            self._last = record
         self.owner[record.event_id] = self._place(record)
 
     def tree(self, *, now: int | None = None) -> Span | None:

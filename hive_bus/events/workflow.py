@@ -84,6 +84,13 @@ def _nothing_was_changed(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+class WorkflowLabelled(Fact, topic="workflow.labelled"):
+    """A person gives a moment of the run a name: ``label`` means ``position``, and the last word about a label holds."""
+
+    label: str = ""
+    position: int = 0
+
+
 class WorkflowStarted(Fact, topic="workflow.started"):
     """The queen took the run on."""
 

@@ -150,6 +150,15 @@ async def test_a_correlation_is_read_by_its_id(store: Store) -> None:
     assert await store.log.last_of_correlation("z") == 0
 
 
+async def test_an_ordinal_within_a_correlation_is_a_position(store: Store) -> None:
+    """The n-th event of a correlation, counted from 1, and how many it has up to a position."""
+    for name in ["x", "y", "x", "x", "y"]:
+        await appended(store, event(correlation_id=name))
+    assert [await store.log.nth_of_correlation("x", number) for number in (1, 2, 3, 4)] == [1, 3, 4, 0]
+    assert [await store.log.count_correlation("x", until=position) for position in (0, 1, 3, 99)] == [0, 1, 2, 3]
+    assert await store.log.nth_of_correlation("z", 1) == await store.log.count_correlation("z", until=9) == 0
+
+
 async def test_correlations_are_found_by_prefix(store: Store) -> None:
     """A prefix finds the ids that begin with it, sorted and once each."""
     for name in ["abc", "abd", "b", "abc", "a", "ab%", "abé"]:

@@ -26,6 +26,7 @@ STATEMENTS = {
     "a correlation": (log.CORRELATION.format(decided="", limit=1000), "events_correlation"),
     "decisions": (log.CORRELATION.format(decided=log.DECIDED, limit=1000), "events_correlation"),
     "the end of a correlation": (log.LAST_OF_CORRELATION, "events_correlation"),
+    "the n-th of a correlation": (log.NTH_OF_CORRELATION, "events_correlation"),
     "an event": (log.ONE, "events_event_id"),
     "correlations": (log.CORRELATIONS, "events_correlation"),
     "a time": (log.POSITION_AT, "events_pkey"),
