@@ -53,12 +53,14 @@ class Usage:
 
     ``input_tokens`` is only the part that was neither read from nor written to a
     cache, as Anthropic gives it; ``total_input_tokens`` is everything that was sent.
+    ``cache_write_1h_tokens`` are those of ``cache_write_tokens`` that are kept for an hour, at a higher price.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
     @property
     def total_input_tokens(self) -> int:

@@ -26,6 +26,7 @@ def charge_for(model: str, usage: Usage, *, provider: str = "anthropic") -> Char
         input_tokens=usage.total_input_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
         output_tokens=usage.output_tokens,
     )
     try:

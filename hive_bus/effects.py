@@ -7,7 +7,7 @@ event id: that, and nothing in its body, says which intent it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -72,7 +72,8 @@ class WorkPolicy:
 class Failure:
     """Why an attempt, or the whole effect, failed.
 
-    ``retry_after`` is seconds, None leaves it to the policy; ``cost`` is what it cost all the same, in dollars.
+    ``retry_after`` is seconds, None leaves it to the policy; ``cost`` is what it cost all the same, in dollars,
+    ``usage`` what it used, by kind; None: nobody knows.
     """
 
     reason: str
@@ -81,6 +82,7 @@ class Failure:
     retry_after: float | None = None
     partial: str | None = None
     cost: str | None = None
+    usage: Mapping[str, int] | None = None
 
 
 class Started(Event):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from agents.conversation import request_key
@@ -134,6 +135,10 @@ def _responded(intent: ModelRequested, reply: ModelReply) -> ModelResponded:
         prices=None if charge is None else charge.price_table,
         provider_request_id=reply.provider_request_id,
         ttft=reply.ttft,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        role=intent.role,
+        task_id=intent.task_id,
+        try_number=intent.try_number,
     )
 
 
@@ -145,4 +150,5 @@ def _failed(failure: ModelFailure) -> Failure:
         retry_after=failure.retry_after,
         partial=failure.partial,
         cost=None if failure.charge is None else failure.charge.amount,
+        usage=None if failure.usage is None else asdict(failure.usage),
     )

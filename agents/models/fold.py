@@ -62,11 +62,13 @@ class MessageFold:
         counts = None if self._message is None else self._message.get("usage")
         if not isinstance(counts, dict):
             return None
+        kept = counts.get("cache_creation")
         return Usage(
             input_tokens=counts.get("input_tokens") or 0,
             output_tokens=counts.get("output_tokens") or 0,
             cache_read_tokens=counts.get("cache_read_input_tokens") or 0,
             cache_write_tokens=counts.get("cache_creation_input_tokens") or 0,
+            cache_write_1h_tokens=(kept.get("ephemeral_1h_input_tokens") or 0) if isinstance(kept, dict) else 0,
         )
 
     def feed(self, event: Mapping[str, Any]) -> str:

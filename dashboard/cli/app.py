@@ -16,6 +16,7 @@ MODULES: Final = (
     "trace",
     "events",
     "labels",
+    "usage",
     "answers",
     "agents",
     "status",
@@ -29,6 +30,7 @@ MODULES: Final = (
 
 ORDER: Final = (
     *("demo", "up", "run", "runs", "trace", "events", "label", "publish"),
+    "usage",
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
     *("validate", "audit", "redrive", "db", "mirror", "doctor"),

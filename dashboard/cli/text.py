@@ -89,9 +89,9 @@ def moment(microseconds: int) -> str:
 
 def dollars(cost: Cost) -> str:
     """What model calls cost; ``?`` for those whose price nobody knows, empty without any call."""
-    if not cost.calls and not cost.dollars:
+    if not (cost.calls or cost.dollars or cost.unpriced):
         return ""
-    if cost.calls and cost.unpriced == cost.calls and not cost.dollars:
+    if cost.unpriced and cost.unpriced >= cost.calls and not cost.dollars:
         return "$?"
     amount = "<$0.0001" if 0 < cost.dollars < 0.0001 else f"${cost.dollars:.4f}"
     return amount + ("+?" if cost.unpriced else "")

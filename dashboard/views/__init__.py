@@ -13,14 +13,18 @@ from dashboard.views.span import Segment, Span
 from dashboard.views.spans import Spans, span_tree
 from dashboard.views.status import CapabilityView, GroupView, StatusView
 from dashboard.views.trace import TraceView, trace_view
+from dashboard.views.usage import DIMENSIONS, Meter, Usage, UsageView, Use, usage_view
+from dashboard.views.usage_reading import read_usage
 
 __all__ = [
+    "DIMENSIONS",
     "FREE",
     "Activity",
     "AgentView",
     "CapabilityView",
     "Cost",
     "GroupView",
+    "Meter",
     "ProcessView",
     "Question",
     "RunFold",
@@ -31,6 +35,9 @@ __all__ = [
     "StatusView",
     "TaskView",
     "TraceView",
+    "Usage",
+    "UsageView",
+    "Use",
     "activities",
     "agent_views",
     "cost_of",
@@ -39,7 +46,9 @@ __all__ = [
     "process_view",
     "read_agents",
     "read_status",
+    "read_usage",
     "run_view",
     "span_tree",
     "trace_view",
+    "usage_view",
 ]

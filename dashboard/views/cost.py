@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from hive_bus import Record
+
+_TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Model calls added up. ``dollars`` leaves out the ``unpriced`` calls, whose model has no known price.
+    """Model calls added up. ``dollars`` leaves out the ``unpriced`` ones, whose model has no known price.
 
     ``input_tokens`` are those neither read from nor written to the provider's cache.
     """
@@ -55,20 +60,29 @@ FREE: Final = Cost()
 """Nothing was called."""
 
 
-def cost_of_failure(data: dict[str, Any]) -> Cost:
-    """What an attempt cost that gave no answer, from the body of ``model.attempt_failed`` or ``model.failed``: dollars alone."""
-    return Cost(dollars=Decimal(data.get("cost") or 0))
+CHARGED: Final = frozenset({"model.responded", "model.attempt_failed", "model.failed", "model.superseded"})
+"""The topics that say what a model call cost. A late answer is paid for as well, although nobody uses it."""
 
 
-def cost_of(data: dict[str, Any]) -> Cost:
-    """The cost of one ``model.responded``, from its body as stored."""
+def cost_of(record: Record) -> Cost:
+    """What one event says that a model call cost; nothing for an event of another kind.
+
+    An answer is a call. An attempt without an answer is none, but what it used is counted, and is without a price
+    where it used something that nobody knows the price of.
+    """
+    data = record.data if record.topic in CHARGED and isinstance(record.data, dict) else {}
+    if record.topic == "model.responded":
+        return _of(data, data, calls=1)
+    if record.topic == "model.superseded":
+        result = data.get("result")
+        late = data.get("result_topic") == "model.responded" and isinstance(result, dict)
+        return _of(result, result, calls=1) if late and isinstance(result, dict) else FREE
+    usage = data.get("usage")
+    return _of(data, usage if isinstance(usage, dict) else {}, calls=0)
+
+
+def _of(data: Mapping[str, Any], tokens: Mapping[str, Any], *, calls: int) -> Cost:
     price = data.get("cost")
-    return Cost(
-        calls=1,
-        input_tokens=int(data.get("input_tokens") or 0),
-        output_tokens=int(data.get("output_tokens") or 0),
-        cache_read_tokens=int(data.get("cache_read_tokens") or 0),
-        cache_write_tokens=int(data.get("cache_write_tokens") or 0),
-        dollars=Decimal(price) if price else Decimal(0),
-        unpriced=0 if price is not None else 1,
-    )
+    counted = {name: int(tokens.get(name) or 0) for name in _TOKENS}
+    unknown = price is None and (calls or any(counted.values()))
+    return Cost(calls=calls, dollars=Decimal(price or 0), unpriced=int(bool(unknown)), **counted)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from dashboard.views.cost import Cost, cost_of, cost_of_failure
+from dashboard.views.cost import CHARGED, cost_of
 from dashboard.views.open_span import first_line
 from dashboard.views.run import Question, RunView, TaskView
 from hive_bus import Record
@@ -159,14 +159,9 @@ class RunFold:
             role = "the reviewer thinks" if data.get("role") == "reviewer" else "thinks"
             self._task(data, activity=f"{role}, turn {data.get('turn')}")
 
-    def _responded(self, record: Record, data: dict[str, Any]) -> None:
-        self._paid(record, cost_of(data))
-
-    def _model_failed(self, record: Record, data: dict[str, Any]) -> None:
-        self._paid(record, cost_of_failure(data))
-
-    def _paid(self, record: Record, cost: Cost) -> None:
+    def _paid(self, record: Record, data: dict[str, Any]) -> None:
         assert self.run is not None
+        cost = cost_of(record)
         self._change(cost=self.run.cost + cost)
         task = self._tasks.get(self._conversations.get(record.causation_id or "", ""))
         if task is not None:
@@ -226,9 +221,7 @@ _FOLDS: Final[dict[str, Callable[[RunFold, Record, dict[str, Any]], None]]] = {
     "task.review_requested": RunFold._review_requested,
     "task.review_completed": RunFold._reviewed,
     "model.requested": RunFold._model_requested,
-    "model.responded": RunFold._responded,
-    "model.attempt_failed": RunFold._model_failed,
-    "model.failed": RunFold._model_failed,
+    **dict.fromkeys(CHARGED, RunFold._paid),
     "tool.requested": RunFold._tool_requested,
     "approval.requested": RunFold._asked,
     "approval.granted": RunFold._answered,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from dashboard.views.cost import cost_of, cost_of_failure
+from dashboard.views.cost import cost_of
 from dashboard.views.open_span import Open, first_line
 from dashboard.views.places import PLACES
 from dashboard.views.span import Span
@@ -115,10 +115,7 @@ class Spans:
         if intent is None:
             return self.near(record)
         data = record.data if isinstance(record.data, dict) else {}
-        if record.topic == "model.responded":
-            intent.cost += cost_of(data)
-        elif record.topic in {"model.attempt_failed", "model.failed"}:
-            intent.cost += cost_of_failure(data)
+        intent.cost += cost_of(record)
         if word == "started":
             intent.attempts = max(intent.attempts, int(data.get("attempt") or 1))
             intent.turn("working", record, status="working")

@@ -12,12 +12,15 @@ from hive_bus.effects import (
     CancelRequested,
     EffectClass,
     Failed,
+    Failure,
     Intent,
     Started,
     Superseded,
     WorkPolicy,
 )
+from hive_bus.event import Event
 from hive_bus.events.base import Fact
+from hive_bus.upcasting import upcaster
 
 
 class ModelRequested(Intent, topic="model.requested", results=("model.responded",)):
@@ -56,16 +59,44 @@ class ModelRequested(Intent, topic="model.requested", results=("model.responded"
             running_timeout=self.timeout,
         )
 
+    def attempt_failed(self, failure: Failure, *, attempt: int, retry_in: float | None) -> Event:
+        """Says what was used all the same, and by whom."""
+        return ModelAttemptFailed(
+            attempt=attempt,
+            reason=failure.reason,
+            kind=failure.kind,
+            retry_in=retry_in,
+            cost=failure.cost,
+            usage=None if failure.usage is None else dict(failure.usage),
+            **self._asker(),
+        )
+
+    def failed(self, failure: Failure, *, attempts: int) -> Event:
+        """Says what was used all the same, and by whom."""
+        return ModelFailed(
+            reason=failure.reason,
+            kind=failure.kind,
+            attempts=attempts,
+            cost=failure.cost,
+            usage=None if failure.usage is None else dict(failure.usage),
+            **self._asker(),
+        )
+
+    def _asker(self) -> dict[str, Any]:
+        return {"model": self.model, "role": self.role, "task_id": self.task_id, "try_number": self.try_number}
+
 
 class ModelStarted(Started, topic="model.started"):
     """A hand sends the request."""
 
 
-class ModelResponded(Fact, topic="model.responded"):
+class ModelResponded(Fact, topic="model.responded", version=2):
     """The model's answer: ``message`` verbatim (role and content blocks), usage as the provider counts it.
 
     ``cost`` is dollars as decimal text, None where no price is known; ``input_tokens``
-    are those neither read from nor written to the cache. ``ttft`` is seconds.
+    are those neither read from nor written to the cache, ``cache_write_1h_tokens`` those of ``cache_write_tokens``
+    that are kept for an hour. ``ttft`` is seconds. ``role``, ``task_id`` and ``try_number`` are the intent's, so that
+    what it cost can be told from this event alone.
     """
 
     conversation: str = ""
@@ -81,14 +112,30 @@ class ModelResponded(Fact, topic="model.responded"):
     prices: str | None = None
     provider_request_id: str | None = None
     ttft: float | None = None
+    cache_write_1h_tokens: int = 0
+    role: str = ""
+    task_id: str = ""
+    try_number: int = 1
 
 
-class ModelAttemptFailed(AttemptFailed, topic="model.attempt_failed"):
-    """The call failed; the queue tries again."""
+class ModelAttemptFailed(AttemptFailed, topic="model.attempt_failed", version=2):
+    """The call failed; the queue tries again. ``usage`` is the tokens that it used all the same, named as in ``model.responded``."""
+
+    usage: dict[str, int] | None = None
+    model: str = ""
+    role: str = ""
+    task_id: str = ""
+    try_number: int = 1
 
 
-class ModelFailed(Failed, topic="model.failed"):
-    """The call failed for good."""
+class ModelFailed(Failed, topic="model.failed", version=2):
+    """The call failed for good; ``usage`` as for an attempt."""
+
+    usage: dict[str, int] | None = None
+    model: str = ""
+    role: str = ""
+    task_id: str = ""
+    try_number: int = 1
 
 
 class ModelCancelled(Cancelled, topic="model.cancelled"):
@@ -101,3 +148,12 @@ class ModelSuperseded(Superseded, topic="model.superseded"):
 
 class ModelCancelRequested(CancelRequested, topic="model.cancel_requested"):
     """The brain no longer wants the answer."""
+
+
+def _unsaid(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 said less; what it left out has its default."""
+    return data
+
+
+for _cls in (ModelResponded, ModelAttemptFailed, ModelFailed):
+    upcaster(_cls.TOPIC, from_version=1)(_unsaid)

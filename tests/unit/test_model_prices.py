@@ -19,6 +19,7 @@ from agents.prices import PRICE_TABLE, charge_for
         (Usage(output_tokens=1_000_000), "10"),
         (Usage(cache_read_tokens=1_000_000), "0.1"),
         (Usage(cache_write_tokens=1_000_000), "2.5"),
+        (Usage(cache_write_tokens=1_000_000, cache_write_1h_tokens=400_000), "3.1"),
         (Usage(input_tokens=3, output_tokens=7, cache_read_tokens=9_000, cache_write_tokens=11), "0.0010035"),
     ],
 )
