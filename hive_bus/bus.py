@@ -25,6 +25,7 @@ from hive_bus.lease import TTL, ProcessLease, process_info, reap_dead
 from hive_bus.record import Record
 from hive_bus.subscription import FROM_NOW, GroupKey, Start, read, subscribe
 from hive_bus.tail import Tail
+from hive_bus.tasks import to_the_end
 from hive_bus.telemetry import current_traceparent
 from hive_bus.writer import Writer
 from hive_core_db.records import (
@@ -274,10 +275,12 @@ class Bus:
         return task
 
     async def close(self) -> None:
-        """Commit what waits, end the services, close the store. Closing twice is fine."""
+        """Commit what waits, end the services, close the store; a cancellation meanwhile comes after that. Closing twice is fine."""
         services, self._services = self._services, None
-        if services is None:
-            return
+        if services is not None:
+            await to_the_end(self._close(services))
+
+    async def _close(self, services: asyncio.Task[None]) -> None:
         if self._spawned:
             for task in self._spawned:
                 task.cancel()

@@ -1,10 +1,11 @@
-"""What task groups raise: a single failure as itself, and no cancellation forgotten over a failure."""
+"""What task groups raise: a single failure as itself, and no cancellation forgotten over a failure. What is done to its end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 
 @asynccontextmanager
@@ -24,6 +25,16 @@ def alone() -> Iterator[None]:
         failures = _leaves(group)
         if len(failures) == 1:
             raise failures[0] from failures[0].__cause__
+        raise
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Have ``work`` done whole: a cancellation meanwhile is raised when it is done; a second one cuts it off."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
         raise
 
 

@@ -256,6 +256,20 @@ async def test_what_waits_is_committed_when_the_bus_closes(hive_url: str) -> Non
     await bus.close()
 
 
+@pytest.mark.parametrize("steps", range(1, 6))
+async def test_a_bus_is_closed_though_its_closing_is_cancelled(bus: Bus, hive_url: str, steps: int) -> None:
+    """Its lease is closed before the cancellation is raised: nobody has to wait for its time."""
+    other = await open_bus(hive_url)
+    await other.open_lease()
+    async with asyncio.TaskGroup() as tasks:
+        closing = tasks.create_task(other.close())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing.cancel()
+    assert closing.cancelled()
+    assert await bus.store.leases.live() == []
+
+
 async def test_a_result_is_not_published_into_a_run(bus: Bus) -> None:
     """Under a run's id it is refused with the command that does it properly; under another id it is an ordinary event."""
     assert await bus.publish(TaskCompleted(task_id="t"), correlation_id="no-run") == 1
