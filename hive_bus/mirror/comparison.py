@@ -5,6 +5,7 @@ Reads only. What the stream keeps no more, by its limits, and what no relay has 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,8 @@ from hive_errors.mirror import MirrorMissing
 THOUSAND: Final = 1000
 MOST_NAMED: Final = 100
 """So many differences are named; the others are counted."""
+_LOOKS_AGAIN: Final = (0.1, 0.4)
+"""Seconds before it is believed that a message is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,18 @@ async def _blocks(
 ) -> AsyncIterator[tuple[Block, list[Difference]]]:
     while first <= last:
         until = min(last, first + THOUSAND - 1 - (first - 1) % THOUSAND)
-        yield await block_of(log, connection, known, first, until)
-        first = until + 1
+        block, differences = await block_of(log, connection, known, first, until)
+        for pause in _LOOKS_AGAIN:
+            if all(one.kind != "missing" for one in differences):
+                break
+            # A copy in a cluster that is behind by a moment may have answered; or the stream's limits removed something meanwhile.
+            await asyncio.sleep(pause)
+            stream = await find(connection, known.names.stream)
+            first = first if stream is None else max(first, stream.first)
+            block, differences = await block_of(log, connection, known, first, until)
+        if first <= until:
+            yield block, differences
+        first = max(first, until + 1)
 
 
 async def block_of(

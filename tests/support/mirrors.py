@@ -10,7 +10,7 @@ import pytest
 
 from hive_bus import Bus, Event
 from hive_bus.mirror.comparison import compare
-from hive_bus.mirror.connection import connected
+from hive_bus.mirror.connection import ApiRefused, connected
 from hive_bus.mirror.relay import Relay
 from hive_bus.mirror.settings import NatsSettings
 from hive_bus.mirror.stream import find, mirrored
@@ -61,6 +61,21 @@ async def reached(settings: NatsSettings, bus: Bus, position: int) -> None:
                     await asyncio.sleep(0.01)
         except MirrorUnreachable:
             await asyncio.sleep(0.01)
+
+
+async def leader(settings: NatsSettings, stream: str) -> str:
+    """The name of the server that leads a stream, once there is one and every copy is up to date."""
+    while True:
+        try:
+            async with connected(settings) as connection:
+                while True:
+                    cluster = (await connection.ask(f"STREAM.INFO.{stream}")).get("cluster") or {}
+                    copies = cluster.get("replicas") or []
+                    if cluster.get("leader") and len(copies) == 2 and all(copy["current"] for copy in copies):
+                        return str(cluster["leader"])
+                    await asyncio.sleep(0.05)
+        except (ApiRefused, MirrorUnreachable):
+            await asyncio.sleep(0.05)
 
 
 async def equal(settings: NatsSettings, bus: Bus, position: int) -> None:

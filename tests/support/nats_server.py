@@ -37,6 +37,15 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def answers(port: int) -> bool:
+    """Whether a server greets at a port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as one:
+            return one.recv(4) == b"INFO"
+    except OSError:
+        return False
+
+
 class NatsServer:
     """A server with JetStream on a data directory of its own; ``more`` are further lines of its configuration."""
 
@@ -71,7 +80,7 @@ class NatsServer:
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen([program(), "-c", str(file)], stdout=log, stderr=log)
         until = time.monotonic() + READY_SECONDS
-        while not self._answers():
+        while not answers(self.port):
             assert self._process.poll() is None, (self.folder / "server.log").read_text()
             assert time.monotonic() < until, "the NATS server does not answer"
             time.sleep(0.01)
@@ -99,13 +108,6 @@ class NatsServer:
     async def restarted(self) -> None:
         """Start it again beside a running loop."""
         await asyncio.to_thread(self.start)
-
-    def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as one:
-                return one.recv(4) == b"INFO"
-        except OSError:
-            return False
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
