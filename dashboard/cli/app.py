@@ -17,6 +17,7 @@ MODULES: Final = (
     "events",
     "labels",
     "usage",
+    "diff",
     "answers",
     "agents",
     "status",
@@ -30,7 +31,7 @@ MODULES: Final = (
 
 ORDER: Final = (
     *("demo", "up", "run", "runs", "trace", "events", "label", "publish"),
-    "usage",
+    *("usage", "diff"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
     *("validate", "audit", "redrive", "db", "mirror", "doctor"),

@@ -4,6 +4,8 @@ No HTTP and no terminal here. Only ``reading`` asks the bus; to all others, whoe
 """
 
 from dashboard.views.activity import Activity, activities, effect_topics
+from dashboard.views.comparison import Comparison, Effect, FileChange, Pair, TaskChange, compare
+from dashboard.views.comparison_reading import read_comparison
 from dashboard.views.cost import FREE, Cost, cost_of
 from dashboard.views.presence import AgentView, ProcessView, agent_views, process_view
 from dashboard.views.reading import read_agents, read_status
@@ -22,9 +24,13 @@ __all__ = [
     "Activity",
     "AgentView",
     "CapabilityView",
+    "Comparison",
     "Cost",
+    "Effect",
+    "FileChange",
     "GroupView",
     "Meter",
+    "Pair",
     "ProcessView",
     "Question",
     "RunFold",
@@ -33,6 +39,7 @@ __all__ = [
     "Span",
     "Spans",
     "StatusView",
+    "TaskChange",
     "TaskView",
     "TraceView",
     "Usage",
@@ -40,11 +47,13 @@ __all__ = [
     "Use",
     "activities",
     "agent_views",
+    "compare",
     "cost_of",
     "effect_topics",
     "is_run",
     "process_view",
     "read_agents",
+    "read_comparison",
     "read_status",
     "read_usage",
     "run_view",

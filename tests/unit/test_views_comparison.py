@@ -1,0 +1,144 @@
+"""Two runs beside each other: what is alike, what is not, and that nothing differs from itself."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dashboard.cli.diff import lines
+from dashboard.cli.text import plain
+from dashboard.views import Comparison, Pair, compare
+from dashboard.views.comparison import effects
+from hive_bus import Record
+from tests.scenario.test_random_runs import a_random_run
+from tests.support.story import RUN, Story, a_drone, two_steps
+
+OTHER = "9p2x000000"
+
+
+def _compare(first: Story, second: Story) -> Comparison:
+    return compare(first.run, first.records, second.run, second.records)
+
+
+def _fates(comparison: Comparison) -> list[tuple[str, str]]:
+    return [(pair.fate, pair.either.label) for pair in comparison.pairs]
+
+
+def _asks(story: Story, *calls: tuple[str, str, str]) -> Story:
+    """A drone's session: of each call what it asks (its key), what comes of it, and what it costs."""
+    story.tell("workflow.requested", 0, goal="g", workspace={"path": "/src"})
+    story.tell("task.created", 0, task_id="fix", name="fix", spec={"prompt": "p"})
+    home = "drone/fix.1"
+    for turn, (key, said, cost) in enumerate(calls, 1):
+        asked: dict[str, Any] = {"role": "drone", "turn": turn, "conversation": "drone", "task_id": "fix"}
+        call = story.tell("model.requested", turn, stream=home, effect_key=key, **asked)
+        story.tell("model.started", turn, cause=call, stream=home, attempt=1)
+        message = {"role": "assistant", "content": [{"type": "text", "text": said}]}
+        story.tell("model.responded", turn + 0.5, cause=call, stream=home, message=message, cost=cost, ttft=turn / 3)
+    return story
+
+
+def test_effects_are_aligned_by_what_was_asked() -> None:
+    """The same question with the same answer is alike, with another answer it changed; so did another question at the same place."""
+    a = _asks(Story(), ("k1", "look", "1"), ("k2", "write", "1"), ("k3", "done", "1"))
+    b = _asks(Story(OTHER), ("k1", "look", "2"), ("k2", "wait", "1"), ("x3", "done", "1"), ("x4", "more", "1"))
+    comparison = _compare(a, b)
+    assert [(pair.fate, pair.asked) for pair in comparison.pairs] == [
+        ("reused", False),
+        ("changed", False),
+        ("changed", True),
+        ("new", False),
+    ]
+    assert not comparison.empty
+    back = _compare(b, a)
+    assert [pair.fate for pair in back.pairs] == ["reused", "changed", "changed", "lost"]
+    assert comparison.as_dict()["effects"] == {"reused": 1, "changed": 2, "new": 1, "lost": 0}
+    assert [run.cost.dollars for run in (comparison.a, comparison.b)] == [Decimal(3), Decimal(5)]
+
+
+def test_the_same_question_twice_has_two_answers() -> None:
+    """The n-th call with a key belongs to the n-th of the other run: a tool that was run before and after a fix."""
+    a = _asks(Story(), ("k", "red", "1"), ("k", "green", "1"))
+    b = _asks(Story(OTHER), ("k", "red", "1"), ("k", "green", "1"))
+    assert _compare(a, b).empty
+    c = _asks(Story(OTHER), ("k", "red", "1"), ("k", "red", "1"))
+    assert [pair.fate for pair in _compare(a, c).pairs] == ["reused", "changed"]
+
+
+def test_tasks_and_the_run_are_compared_by_what_became_of_them() -> None:
+    """Status, output, exit code, tries and verdicts; what is alike is left out."""
+    a, b = two_steps(), two_steps()
+    b.records = [
+        record._replace(payload=record.payload.replace("shipped", "sunk"))
+        if record.topic in {"task.returned", "task.completed", "workflow.completed"}
+        else record
+        for record in b.records
+    ]
+    b.records = [Record._make(record) for record in b.records]
+    comparison = _compare(a, b)
+    assert comparison.run == {"output": ("shipped", "sunk")}
+    assert [(change.task, change.fields) for change in comparison.tasks] == [("ship", {"output": ("shipped", "sunk")})]
+    shown = [plain(line) for line in lines(comparison, width=100)]
+    assert "the run: output  shipped → sunk" in shown
+    assert _fates(comparison)[-1] == ("changed", "./ship")
+
+
+def test_a_branch_shares_what_it_inherited() -> None:
+    """What it inherited open and asked again counts once; shared events are counted."""
+    a = _asks(Story(), ("k1", "look", "1"), ("k2", "write", "1"))
+    asked = [number for number, record in enumerate(a.records) if record.topic == "model.requested"]
+    branch = Story(OTHER)
+    _asks(branch, ("k1", "look", "1"), ("k2", "other", "1"))
+    own = [record for record in branch.records if record.data.get("turn") == 2 or record.position > 6]
+    prefix = a.records[: asked[1] + 1]
+    comparison = compare(
+        RUN,
+        a.records,
+        OTHER,
+        [
+            *prefix,
+            *(Record._make(row._replace(event_id=f"b{row.event_id}")) for row in own if row.topic == "model.requested"),
+        ],
+    )
+    assert comparison.shared == len(prefix)
+    assert [(pair.fate, pair.either.label) for pair in comparison.pairs] == [
+        ("reused", "drone, turn 1"),
+        ("changed", "drone, turn 2"),
+    ]
+
+
+def test_a_run_is_shown_beside_itself() -> None:
+    """No difference is one line; with everything, every effect is there."""
+    comparison = _compare(a_drone(), a_drone())
+    shown = [plain(line) for line in lines(comparison, width=100)]
+    assert shown[-1] == f"no difference: {len(comparison.pairs)} effects alike"
+    assert len(lines(comparison, width=100, everything=True)) == len(shown) + 1 + len(comparison.pairs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(0, 2**32))
+def test_nothing_differs_from_itself(chance: Random, seed: int) -> None:
+    """Hypothesis: diff(a, a) is empty for any run and any part of it, and every effect of two runs is in one pair."""
+    log = a_random_run(chance).log
+    run = log[0].correlation_id
+    part = log[: chance.randint(1, len(log))]
+    assert compare(run, log, run, log).empty
+    assert compare(run, part, run, part).empty
+    assert compare(run, part, run, log).count("lost") == 0
+    other = a_random_run(Random(seed)).log
+    pairs = compare(run, log, run, other).pairs
+    assert sorted(pair.a.position for pair in pairs if pair.a) == [effect.position for effect in effects(run, log)]
+    assert sorted(pair.b.position for pair in pairs if pair.b) == [effect.position for effect in effects(run, other)]
+    assert all(_sound(pair) for pair in pairs)
+
+
+def _sound(pair: Pair) -> bool:
+    """Whether a pair's fate is what its sides say."""
+    if pair.a is None or pair.b is None:
+        return pair.fate == ("new" if pair.a is None else "lost")
+    alike = (pair.a.key, pair.a.result) == (pair.b.key, pair.b.result)
+    return pair.fate == ("reused" if alike else "changed") and pair.asked == (pair.a.key != pair.b.key)
