@@ -6,8 +6,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.architecture.tree import ROOT
 from tests.distribution import complaints
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.timeout(60)
 def test_wheel_and_source_archive_are_complete(tmp_path: Path) -> None:
     """The wheel and the source archive hold all five packages, typed, with SQL and migrations, and the `hive` command."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]

@@ -30,7 +30,6 @@ def _environment(console: Console) -> dict[str, str]:
     return console.environment | {"PATH": path, "COLUMNS": str(COLUMNS)}
 
 
-@pytest.mark.timeout(90)
 def test_sessions_on_a_pipe(tmp_path: Path) -> None:
     """Each command writes what the page shows and ends with the code it says, for programs that read a pipe."""
     console = _project(tmp_path)
@@ -50,7 +49,6 @@ def test_sessions_on_a_pipe(tmp_path: Path) -> None:
         assert done.returncode == step.code, step
 
 
-@pytest.mark.timeout(90)
 def test_sessions_on_a_terminal(tmp_path: Path) -> None:
     """On a terminal a reader ends up with the same text: what was drawn while it ran is gone."""
     console = _project(tmp_path)

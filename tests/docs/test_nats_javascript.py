@@ -114,7 +114,6 @@ async def test_the_official_client_sees_every_position_once_and_in_order(hive_ur
 
 
 @pytest.mark.sqlite_only("what is on NATS is the same for either database")
-@pytest.mark.timeout(60)
 async def test_the_official_client_notices_a_new_epoch(hive_url: str, tmp_path: Path) -> None:
     """What it followed is not what comes next: it says so and ends."""
     with NatsServer(tmp_path / "nats") as nats:

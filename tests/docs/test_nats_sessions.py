@@ -11,7 +11,6 @@ from tests.docs.shown import ROOT, Block, blocks, differences, play
 SESSIONS = [block for block in blocks(ROOT / "docs" / "nats.md") if block.language == "console"]
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("block", SESSIONS, ids=lambda block: f"line {block.line}")
 async def test_a_session_goes_as_shown(block: Block, tmp_path: Path) -> None:
     """In an empty directory the real `hive` prints the lines that the page shows, but for numbers."""

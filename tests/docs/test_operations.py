@@ -45,7 +45,6 @@ def run(text: str, directory: Path, **variables: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(120)
 def test_the_sessions_are_what_happens(tmp_path: Path) -> None:
     """Each command writes what the page shows and ends with the code it says."""
     console = Console(tmp_path)
@@ -67,7 +66,6 @@ def test_the_sessions_are_what_happens(tmp_path: Path) -> None:
         assert done.returncode == step.code, step
 
 
-@pytest.mark.timeout(120)
 def test_a_dump_and_a_restore_as_the_page_says(tmp_path: Path) -> None:
     """Dumped, restored into a new database, upgraded, audited; the first hive there begins a new epoch."""
     with OwnServer(18, settings=QUICK) as server:
@@ -85,7 +83,6 @@ def test_a_dump_and_a_restore_as_the_page_says(tmp_path: Path) -> None:
         assert (tmp_path / "base" / "PG_VERSION").read_text() == "18\n"
 
 
-@pytest.mark.timeout(90)
 def test_a_move_as_the_page_says(new_database: NewDatabase, tmp_path: Path) -> None:
     """From the file to the server, audited and counted there."""
     console = Console(tmp_path)

@@ -68,7 +68,6 @@ async def test_a_program_prints_what_is_shown(block: Block, place: Path) -> None
     assert _lines(output.decode()) == _lines(block.output or "")
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("block", SESSIONS, ids=_name)
 async def test_a_session_goes_as_shown(block: Block, place: Path) -> None:
     """The real `hive` prints the lines that the page shows, but for times, ids and money."""

@@ -74,7 +74,6 @@ def test_it_is_redriven_and_audited_silently(demo: tuple[Console, Path, str]) ->
     assert console("audit", "--json").out == ""
 
 
-@pytest.mark.timeout(40)
 def test_broken_differently_it_fails(tmp_path: Path) -> None:
     """With a mistake that the script does not mend, the same answers end in a failed run: the real tests decide."""
     done = Console(tmp_path)("demo", "--break", "--json")
@@ -85,7 +84,6 @@ def test_broken_differently_it_fails(tmp_path: Path) -> None:
     assert run["reason"].startswith("check: ")
 
 
-@pytest.mark.timeout(60)
 def test_a_killed_demo_is_completed_by_an_up(tmp_path: Path) -> None:
     """`kill -9` in the middle loses nothing: another process goes on, and the audit finds nothing."""
     console = Console(tmp_path)

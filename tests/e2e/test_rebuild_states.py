@@ -111,7 +111,6 @@ def rebuilt(url: str, seed: str) -> States:
     return states
 
 
-@pytest.mark.timeout(60)
 async def test_everything_but_the_log_may_be_lost(places: tuple[str, Path, Path, str]) -> None:
     """Whole runs; every checkpoint, lease and read model deleted; the states are the same, no event is new, and work goes on."""
     live, waiting = await live_states(*places)

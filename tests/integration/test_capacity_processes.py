@@ -7,15 +7,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from hive_bus import Bus, open_bus
 from hive_bus.subscription import FROM_BEGINNING
 from tests.integration.capacity_process import TTL, JobsSeen
 from tests.integration.test_groups_processes import processes
 from tests.support.capacity import Job
-
-pytestmark = pytest.mark.timeout(60)
 
 
 async def begin(url: str, name: str, directory: Path, concurrency: int = 0) -> asyncio.subprocess.Process:

@@ -69,7 +69,6 @@ def test_a_time_that_is_none_is_refused(hive: Console, since: str) -> None:
     assert "try: 90s, 15m, 1h or 2d" in done.err
 
 
-@pytest.mark.timeout(60)
 def test_status_tells_what_was_done_and_what_waits_for_nobody(hive: Console, serving: list[Popen[str]]) -> None:
     """A step that was done has a time; one that nobody can take is what needs an eye."""
     done = hive("run", "bottles.yaml", "--json")
@@ -97,7 +96,6 @@ def test_status_tells_what_was_done_and_what_waits_for_nobody(hive: Console, ser
         assert "task:nobody" in table
 
 
-@pytest.mark.timeout(60)
 def test_agents_tells_presence_and_execution(hive: Console, serving: list[Popen[str]]) -> None:
     """One row for each agent and process, at any width; afterwards they are offline, with the reason."""
     done = hive("run", "bottles.yaml", "--json")

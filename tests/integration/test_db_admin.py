@@ -275,7 +275,6 @@ def test_a_server_is_examined(new_log: NewDatabase, tmp_path: Path) -> None:
         examine(str(tmp_path / "hive.db"))
 
 
-@pytest.mark.timeout(90)
 def test_the_commands_on_a_pipe(console_database: str, tmp_path: Path) -> None:
     """Each says what it did, for people and as JSON; no address shows a password."""
     console = Console(tmp_path, console_database)
@@ -303,7 +302,6 @@ def test_the_commands_on_a_pipe(console_database: str, tmp_path: Path) -> None:
     assert "epoch 2 begins at" in console("db", "restore", "saved.db", "--db", "copy.db").out
 
 
-@pytest.mark.timeout(60)
 def test_a_copy_draws_how_far_it_is(tmp_path: Path) -> None:
     """On a terminal, and nothing of it is left when it is done; the text is that of a pipe."""
     console = Console(tmp_path)
@@ -317,7 +315,6 @@ def test_a_copy_draws_how_far_it_is(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.timeout(60)
 def test_doctor_looks_at_the_server(new_database: NewDatabase, tmp_path: Path) -> None:
     """Before there is a log and after; what the tests' server does without is a problem, as it should be."""
     console = Console(tmp_path, new_database())

@@ -6,8 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from hive_bus import Projection, ProjectionHost, Record, View, open_bus
 from hive_bus.projection import rebuild
 from hive_core_db.admin import begin_epoch
@@ -53,7 +51,6 @@ async def test_documents_go_on_behind_the_jump(hive_url: str) -> None:
         assert (comparison.same, comparison.different) == (1, ())
 
 
-@pytest.mark.timeout(90)
 async def test_a_run_goes_on_behind_the_jump(console_database: str, tmp_path: Path) -> None:
     """It waited for a person; the answer comes in the next epoch, where it is finished, traced and decided again alike."""
     (tmp_path / "ship.yaml").write_text(WORKFLOW)

@@ -18,8 +18,6 @@ from tests.support.console import Console
 from tests.support.lived import audited
 from tests.support.postgres import QUICK, USER, OwnServer, account, binaries, psql
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Noted(Event, topic="epochs_test.noted_there"):
     """Something that was stored on some server."""

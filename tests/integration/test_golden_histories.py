@@ -174,7 +174,6 @@ def _import(path: Path, rows: Sequence[StoredEvent]) -> None:
     db.close()
 
 
-@pytest.mark.timeout(60)
 def test_every_run_of_the_demo_redrives_silently(tmp_path: Path) -> None:
     """The demo, and the demo that must fail: today's decisions are those in the log, from the database and from an export."""
     console = Console(tmp_path)

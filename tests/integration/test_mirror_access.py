@@ -20,9 +20,6 @@ from tests.support.mirrors import equal, publish, reached
 from tests.support.nats_server import NatsServer
 from tests.support.tables import tamper
 
-# Servers start, die and start again.
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def nats(tmp_path: Path) -> Iterator[NatsServer]:

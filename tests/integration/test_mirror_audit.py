@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from hive_bus import open_bus
 from hive_bus.mirror.connection import connected
 from tests.support.console import Console, Done
@@ -15,7 +13,6 @@ from tests.support.nats_server import NatsServer
 from tests.support.tables import tamper
 
 # A server starts, and commands run.
-pytestmark = pytest.mark.timeout(60)
 
 
 async def test_an_audit_compares_the_mirror(hive_url: str, tmp_path: Path) -> None:

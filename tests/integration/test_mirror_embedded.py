@@ -18,9 +18,6 @@ from hive_errors import MirrorServerFailed, MirrorServerMissing, MirrorUnreachab
 from tests.support.console import WITHIN, Console
 from tests.support.mirrors import publish, reached
 
-# Servers start, and commands run.
-pytestmark = pytest.mark.timeout(60)
-
 
 def found(directory: Path, url: str) -> NatsSettings:
     """The server that a command of this directory would use."""

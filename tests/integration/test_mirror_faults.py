@@ -23,9 +23,6 @@ from tests.support.mirrors import QUICK, equal, publish, reached, relaying, stop
 from tests.support.nats_server import NatsServer
 from tests.support.tables import tamper
 
-# Servers start, die and start again.
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def nats(tmp_path: Path) -> Iterator[NatsServer]:

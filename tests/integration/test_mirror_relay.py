@@ -13,9 +13,6 @@ from hive_bus.mirror.encoding import BLOB, EVENT_ID
 from tests.support.mirrors import doubted, equal, publish, reached, relaying
 from tests.support.nats_server import DropsAnswers, NatsServer
 
-# Servers start, die and start again.
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def nats(tmp_path: Path) -> Iterator[NatsServer]:

@@ -25,7 +25,6 @@ def measured(*arguments: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(60)
 def test_two_gigabytes_of_output_cost_under_twenty_megabytes() -> None:
     """Memory does not grow with what a command writes."""
     found = measured("flood", "2G")
@@ -34,7 +33,6 @@ def test_two_gigabytes_of_output_cost_under_twenty_megabytes() -> None:
     assert found["truncated"]
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("count", [100, 500])
 def test_many_commands_run_at_once(tmp_path: Path, count: int) -> None:
     """All of them in flight together, in little memory, with nothing left open and each with the usual limit of files."""

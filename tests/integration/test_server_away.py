@@ -23,7 +23,6 @@ from tests.support.postgres import OwnServer
 
 FAILURES = 12
 TTL = 1.0
-pytestmark = pytest.mark.timeout(40)
 
 
 @pytest.fixture

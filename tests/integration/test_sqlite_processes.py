@@ -60,7 +60,6 @@ async def whole_log(store: Store) -> list[str]:
     return ids
 
 
-@pytest.mark.timeout(60)
 async def test_killed_writers_lose_nothing_and_leave_a_sound_file(hive_url: str) -> None:
     """Two processes append; both are killed in mid-load: what they were told is durable is there, in order, once."""
     for round_ in range(3):

@@ -24,7 +24,6 @@ TTL = 1.0
 RIDDLE = "riddle-1"
 
 Process = asyncio.subprocess.Process
-pytestmark = pytest.mark.timeout(60)
 
 
 class Scene:

@@ -37,7 +37,6 @@ def _simulate(seed: int, directory: Path) -> tuple[list[str], str, int]:
             file.unlink()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_order_ends_well_whatever_happens_to_the_hosts(block: int, tmp_path: Path) -> None:
     """Hosts die, stop and lose wake-ups: all orders close, the auditor is content, live states are what the log makes."""

@@ -44,7 +44,6 @@ def _simulate(seed: int, directory: Path, seen: Counter[str] | None = None) -> t
             file.unlink()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_run_ends_or_waits_for_a_person(block: int, tmp_path: Path) -> None:
     """Hosts die and lose wake-ups, people cancel and retry: every rule of a run holds, and the log says all of it."""

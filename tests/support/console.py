@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HIVE = str(Path(sys.executable).with_name("hive"))
-WITHIN = 18.0
+WITHIN = 45.0
 """Seconds that a command may take: below the limit of a test."""
 _CONTROL = re.compile(r"\x1b\[\??([0-9;]*)([A-Za-z])|([\r\n\b])|([^\x1b\r\n\b]+)")
 

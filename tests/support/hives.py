@@ -18,7 +18,7 @@ from hive_bus.record import Record
 from hive_bus.replay import keys_of_run, redrive
 from hive_core_db.audit import Vocabulary, audit
 
-WITHIN = 18.0
+WITHIN = 45.0
 """Seconds that a run may take: below the limit of a test."""
 
 
