@@ -92,7 +92,9 @@ class Drawn:
         if line is not None:
             from rich.text import Text
 
-            self._live.console.print(Text.assemble(*line))
+            # The thread that draws takes the same lock: a line between its halves would leave an old drawing on the screen.
+            with self._live._lock:
+                self._live.console.print(Text.assemble(*line))
 
     def pause(self) -> None:
         """Take the drawing away."""

@@ -45,7 +45,10 @@ BACKENDS: Mapping[str, Backend] = {
 }
 
 
-@pytest.fixture(params=BACKENDS)
+IN_PLACE = pytest.mark.may_block("inline, the loop waits for the disk itself")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=IN_PLACE if "inline" in name else ()) for name in BACKENDS])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in turn."""
     return BACKENDS[request.param]
