@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from benchmarks import log, process, work
+from benchmarks import log, process, relay, work
 from benchmarks.pairs import PAIRS, Figure, Sides, paired
 from benchmarks.places import Ground, Place, sqlite_place
 from benchmarks.postgres import Server, postgres_place
@@ -151,7 +151,19 @@ def _postgres() -> list[Row]:
     ]
 
 
-ROWS = [*_sqlite(), *_postgres()]
+def _nats() -> list[Row]:
+    return [
+        pair(
+            "nats-relay",
+            "the log relayed to JetStream, against a plain publisher of the same bytes",
+            at(relay.relay),
+            must=0.90,
+            aim=1.0,
+        ),
+    ]
+
+
+ROWS = [*_sqlite(), *_postgres(), *_nats()]
 
 
 async def measure(rows: list[Row], server: Server | None) -> bool:

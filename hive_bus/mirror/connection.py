@@ -22,9 +22,10 @@ from hive_bus.mirror.settings import NatsSettings
 from hive_errors.mirror import MirrorClientMissing, MirrorUnreachable, MirrorUnsuitable
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
+
+    from hive_bus.mirror.publisher import Publisher
 
 LEAST_VERSION: Final = (2, 11, 2)
 """Reading by sequence in batches, metadata, and a stream with a first sequence that outlives a restart."""
@@ -46,7 +47,7 @@ class ApiRefused(Exception):
 class Connection:
     """An open connection; made by ``connected``."""
 
-    def __init__(self, client: Client, url: str) -> None:
+    def __init__(self, client: Publisher, url: str) -> None:
         self.client = client
         self.url = url
         self.trouble: Exception | None = None
@@ -171,12 +172,13 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
     Raises :class:`MirrorUnreachable`, :class:`MirrorUnsuitable`, :class:`MirrorClientMissing`.
     """
     try:
-        from nats.aio.client import Client
         from nats.errors import Error
+
+        from hive_bus.mirror.publisher import Publisher
     except ModuleNotFoundError as problem:
         raise MirrorClientMissing(package="nats-py") from problem
 
-    client = Client()
+    client = Publisher()
     connection = Connection(client, settings.url)
 
     async def failed(problem: Exception) -> None:

@@ -163,11 +163,10 @@ class Relay:
             rows = self._bus.tail.recent(window.sent, limit=PAGE)
             if rows is None:
                 rows = await log.read(window.sent, limit=PAGE)
+            if rows and (rows[0].position, rows[-1].position) != (window.sent + 1, window.sent + len(rows)):
+                raise MirrorDoubt(position=window.sent, reason=f"the log goes on at {rows[0].position}")
             with cancellation_kept():
-                for row in rows:
-                    if row.position != window.sent + 1:
-                        raise MirrorDoubt(position=window.sent, reason=f"the log goes on at {row.position}")
-                    await window.publish(row.position, encode(row, prefix, max_payload=room))
+                await window.publish([encode(row, prefix, max_payload=room) for row in rows])
             self.state.mirrored = window.sure
             if not rows:
                 await window.settle()

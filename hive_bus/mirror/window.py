@@ -8,6 +8,7 @@ the last certain one in doubt, and the window is over. It has an inbox of its ow
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,7 +19,6 @@ from hive_bus.mirror.encoding import EXPECTED_SEQUENCE, EXPECTED_STREAM, Message
 from hive_errors.mirror import MirrorDoubt
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
 SIZE: Final = 1024
@@ -53,7 +53,7 @@ class Window:
         inbox = self._client.new_inbox()
         self._inbox = f"{inbox}."
         try:
-            self._subscription = await self._client.subscribe(f"{inbox}.*", cb=self._hear)
+            self._subscription = await self._client.hear(f"{inbox}.*", self._hear)
         except self._failures as problem:
             self._forget()
             raise self._connection.unreachable(problem) from problem
@@ -66,22 +66,29 @@ class Window:
         if self._subscription is not None:
             await self._connection.end(self._subscription)
 
-    async def publish(self, position: int, message: Message) -> None:
-        """Send one message, the next position; waits while the window is full. Raises :class:`MirrorDoubt`."""
-        if self._doubt is not None:
-            raise self._doubt
-        if self.sent - self.sure >= self._size:
-            # Half of it, so that publisher and answers are not in step.
-            await self._until(self.sent - self._size // 2)
-        headers = message.headers
-        headers[EXPECTED_SEQUENCE] = str(position - 1)
-        headers[EXPECTED_STREAM] = self._stream
-        self.sent = position
-        try:
-            await self._client.publish(message.subject, message.body, reply=f"{self._inbox}{position}", headers=headers)
-        except self._failures as problem:
-            self._fail(str(problem) or type(problem).__name__)
-            raise MirrorDoubt(position=self.sure, reason="it could not be sent") from problem
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Send the messages of the next positions; waits while the window is full. Raises :class:`MirrorDoubt`."""
+        done = 0
+        while done < len(messages):
+            if self.sent - self.sure >= self._size:
+                # Half of it, so that publisher and answers are not in step.
+                await self._until(self.sent - self._size // 2)
+            if self._doubt is not None:
+                raise self._doubt
+            some = messages[done : done + self._size - (self.sent - self.sure)]
+            ready = [self._addressed(position, one) for position, one in enumerate(some, start=self.sent + 1)]
+            done += len(some)
+            self.sent += len(some)
+            try:
+                await self._client.send(ready)
+            except self._failures as problem:
+                self._fail(str(problem) or type(problem).__name__)
+                raise MirrorDoubt(position=self.sure, reason="it could not be sent") from problem
+
+    def _addressed(self, position: int, message: Message) -> tuple[str, Message]:
+        message.headers[EXPECTED_SEQUENCE] = str(position - 1)
+        message.headers[EXPECTED_STREAM] = self._stream
+        return f"{self._inbox}{position}", message
 
     async def settle(self) -> None:
         """Return when everything sent is certainly there. Raises :class:`MirrorDoubt`."""
@@ -103,11 +110,15 @@ class Window:
         if self._doubt is not None:
             raise self._doubt
 
-    async def _hear(self, message: Msg) -> None:
+    def _hear(self, subject: str, body: bytes) -> None:
         if self._doubt is not None:
             return
-        position = int(message.subject[len(self._inbox) :])
-        said = orjson.loads(message.data) if message.data else {}
+        try:
+            position = int(subject[len(self._inbox) :])
+            said = orjson.loads(body) if body else {}
+        except ValueError:
+            self._fail(f"an odd answer: {body[:100]!r}")
+            return
         if said.get("seq") != position or said.get("stream") != self._stream or said.get("error") is not None:
             error = said.get("error") or {"description": "no stream answers" if not said else f"an odd answer: {said}"}
             self._fail(f"{error.get('description')} ({error.get('err_code', 'no code')}) at {position}")
