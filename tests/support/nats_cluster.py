@@ -12,7 +12,8 @@ from typing import Any, Final, Self
 
 from hive_bus.mirror.settings import NatsSettings
 from tests.architecture.tree import ROOT
-from tests.support.nats_server import READY_SECONDS, answers, free_port, program
+from tests.support.nats_server import READY_SECONDS, answers, program
+from tests.support.ports import free_port
 
 CONFIG: Final = ROOT / "examples" / "compose" / "nats.conf"
 PASSWORD: Final = "12e4 of the hive"

