@@ -74,8 +74,8 @@ class BrainHost(Generic[State]):
 
     async def run(self) -> None:
         """Host the brain until cancelled."""
-        self._unmet_below = self.bus.tail.head
         forget = (self.bus.writer.on_commit(self._adopt), self.bus.tail.listen(self._note))
+        self._unmet_below = self.bus.tail.head
         try:
             await self.member.run()
         finally:

@@ -1,10 +1,11 @@
 """Offers: what the queue has for this process's hands, which of it to try, and the intents behind it.
 
 All processes see the same head of the queue, and each item is claimed once. Whoever meets no refusals takes the
-head as it is. Whoever does looks further: items lie on a ring, by a digest of their ids, the living processes share
-it, and each takes what lies in its own stretch, in turn; what is new it leaves for some milliseconds to those who
-are nearer. Stretches move on every second, so none stays with a process that takes nothing. All this is a matter of
-speed only: the claim decides. It claims nothing itself.
+head as it is. Whoever does looks further: items lie on a ring, the living processes share it, and each takes what
+lies on its own stretch, in turn; what is new it leaves for some milliseconds to those who are nearer. Stretches move
+on without a pause, so none stays with a process that takes nothing; and each ends a little before the next begins,
+for what lies there the next process may be claiming in this moment. While a queue is long, the database is asked
+for the own stretch only. All this is a matter of speed only: the claim decides. It claims nothing itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Final
-from zlib import crc32
 
 from hive_bus.attempt import Claimed
 from hive_bus.bus import Bus
@@ -21,7 +21,7 @@ from hive_bus.effects import WorkPolicy
 from hive_bus.hand import Hand
 from hive_bus.record import Record
 from hive_bus.telemetry import get_logger
-from hive_core_db.records import StoredEvent, WorkItem
+from hive_core_db.records import RING, StoredEvent, Stretch, WorkItem
 from hive_errors import HiveError
 
 REMEMBERED: Final = 10_000
@@ -34,11 +34,12 @@ CROWDED: Final = 8
 """One refusal in so many claims is rivalry."""
 PEACE: Final = 50
 """So many rounds without a refusal are peace."""
-CENSUS_SECONDS: Final = 2.0
+CENSUS_SECONDS: Final = 0.5
 """How old the number of rivals may be."""
-ROTATION: Final = 1_000_000
-"""Microseconds for which a stretch of the ring is a process's."""
-_RING: Final = 2**32
+ROTATION: Final = 2_000_000
+"""Microseconds in which a stretch moves on by one."""
+HANDOVER: Final = 200_000
+"""Microseconds for which nobody takes what a stretch has just left: claims of it may be on their way."""
 
 _log = get_logger(__name__)
 
@@ -57,7 +58,8 @@ class Offers:
         self._intents: OrderedDict[str, Record] = OrderedDict()
         self._calm = PEACE
         self._living: list[str] = []
-        self._place = 0
+        self._stretch = Stretch(0, RING)
+        self._is_long = False
         self._counted_at = float("-inf")
         self._ripe_at: float | None = None
 
@@ -65,6 +67,7 @@ class Offers:
         """Begin under a lease: it is what the process is counted by. Whoever else lives may be a rival, until that is known."""
         self._lease_id = lease_id
         self._calm = 0
+        self._is_long = False
         self._counted_at = float("-inf")
 
     def note(self, row: StoredEvent) -> None:
@@ -100,17 +103,24 @@ class Offers:
         wished = limit * rivals + beyond
         # Few sizes: a database that prepares its statements does so for each.
         window = max(SMALLEST, min(1 << (wished - 1).bit_length(), FARTHEST))
-        items = await self._bus.store.work.claimable(queues, limit=window, worker=self._worker)
-        more = len(items) == window
         self._ripe_at = None
+        if rivals > 1 and self._is_long:
+            items = await self._look(queues, window, self._stretch)
+            if len(items) * CROWDED >= limit:
+                return items[: limit + beyond], True
+        items = await self._look(queues, window)
+        more = self._is_long = len(items) == window
         mine = items[: limit + beyond]
         if rivals > 1:
             mine = self._share(self._ripe(items, rivals), limit, rivals, beyond)
         return mine, more or len(items) > len(mine)
 
+    async def _look(self, queues: Sequence[str], window: int, stretch: Stretch | None = None) -> list[WorkItem]:
+        return await self._bus.store.work.claimable(queues, limit=window, worker=self._worker, stretch=stretch)
+
     def _share(self, items: Sequence[WorkItem], limit: int, rivals: int, beyond: int) -> list[WorkItem]:
-        """The first in turn of the own stretch; if there is hardly anything in it, what lies next behind it."""
-        own = [item for item in items if self._distance(item) < _RING // rivals]
+        """The first in turn of the own stretch; if there is hardly anything on it, what lies next behind it."""
+        own = [item for item in items if self._distance(item) < self._stretch.length]
         if len(own) * CROWDED >= min(limit, len(items)):
             return own[: limit + beyond]
         share = min(limit, max(1, len(items) // rivals)) + beyond
@@ -118,19 +128,19 @@ class Offers:
         return [item for item in items if item.work_id in chosen]
 
     async def _count(self) -> int:
-        """How many processes live; and where on the ring this one stands."""
+        """How many processes live; and which stretch of the ring is this one's."""
         now = asyncio.get_running_loop().time()
         if now - self._counted_at > CENSUS_SECONDS:
             self._living = [lease.lease_id for lease in await self._bus.store.leases.live()]
             self._counted_at = now
         rivals = max(1, len(self._living))
         index = self._living.index(self._lease_id) if self._lease_id in self._living else 0
-        self._place = (index + self._bus.now() // ROTATION) % rivals * _RING // rivals
+        self._stretch = stretch_of(index, rivals, self._bus.now())
         return rivals
 
     def _distance(self, item: WorkItem) -> int:
-        """How far behind this process's place on the ring the item lies; what it appended itself is nearest."""
-        return 0 if item.work_id in self._intents else (crc32(item.work_id.encode()) - self._place) % _RING
+        """How far behind the start of the own stretch the item lies; what this process appended itself is nearest."""
+        return 0 if item.work_id in self._intents else self._stretch.distance(item.position)
 
     def _ripe(self, items: Sequence[WorkItem], rivals: int) -> list[WorkItem]:
         """Without those that are left to nearer ones for the moment."""
@@ -139,7 +149,7 @@ class Offers:
         for item in items:
             wait = 0
             if item.attempt == 0 and now - item.inserted_at < longest:
-                wait = item.inserted_at + longest * self._distance(item) // _RING - now
+                wait = item.inserted_at + longest * self._distance(item) // RING - now
             if wait > 0:
                 left.append(wait)
             else:
@@ -179,3 +189,9 @@ class Offers:
         # Whatever is in the queue has a policy.
         policy = intent.work() or WorkPolicy(labels=())
         return Claimed(item.work_id, record, intent, policy, hand, item.fence + 1, item.attempt + 1)
+
+
+def stretch_of(index: int, rivals: int, now: int) -> Stretch:
+    """The stretch of one of so many processes at a time (microseconds)."""
+    start = (index * RING + now % (ROTATION * rivals) * RING // ROTATION) // rivals % RING
+    return Stretch(start, max(1, RING * (ROTATION - HANDOVER) // (ROTATION * rivals)))

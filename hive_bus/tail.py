@@ -92,6 +92,8 @@ class Tail:
 
         It must return quickly and keep nothing without a bound; whoever needs time uses ``page``.
         """
+        if not self._listeners:
+            self._leap()
         self._listeners.append(callback)
         self._attend()
         return lambda: self._listeners.remove(callback)
@@ -154,12 +156,8 @@ class Tail:
 
     async def _catch_up(self) -> None:
         """Read what others appended, page by page, up to the log's head."""
-        if not self._listeners and self._behind - self.head > KEPT_ROWS:
-            # Nobody asked for these rows while they came, and so many are not kept: only how far the log is counts.
-            self._forget()
-            self.head = self._behind
-            self._release()
-            return
+        if not self._listeners:
+            self._leap()
         while not self._closed:
             self._early.clear()
             aim = self._behind
@@ -173,6 +171,13 @@ class Tail:
                 if not rows and self._behind == aim:
                     self._behind = self.head
                 return
+
+    def _leap(self) -> None:
+        """Nobody asked for the rows that came meanwhile: of more than are kept, only how far the log is counts."""
+        if self._behind - self.head > KEPT_ROWS:
+            self._forget()
+            self.head = self._behind
+            self._release()
 
     def _committed(self, rows: Sequence[StoredEvent]) -> None:
         first, last = rows[0].position, rows[-1].position

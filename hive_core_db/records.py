@@ -264,6 +264,23 @@ class Refused(NamedTuple):
 Verdict = Appended | AlreadyThere | Corrupt | FencedOff | Ended | Conflict | NotQuiet | Refused
 
 
+RING: Final = 65_536
+"""How many places there are on the ring."""
+STEP: Final = 40_503
+"""From one position's place to the next one's: by the golden ratio, so that neighbours, and every n-th, lie all over the ring."""
+
+
+class Stretch(NamedTuple):
+    """A part of the ring on which all items lie, by their positions: ``length`` places from ``start`` on."""
+
+    start: int
+    length: int
+
+    def distance(self, position: int) -> int:
+        """How far behind the start an item with this position lies."""
+        return (position % RING * STEP - self.start) % RING
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkItem:
     """A row of the work queue; ``work_id`` is the intent's event id. Instants are database time."""

@@ -21,6 +21,7 @@ from hive_core_db.records import (
     Roster,
     RunWork,
     StoredEvent,
+    Stretch,
     Verdict,
     ViewRow,
     WorkItem,
@@ -126,8 +127,13 @@ class WorkQueue(Protocol):
         An item is claimed by at most one lease at a time and ends exactly once.
     """
 
-    async def claimable(self, queues: Sequence[str], *, limit: int, worker: str | None = None) -> list[WorkItem]:
-        """Ready items of these queues, in turn order; items that prefer another worker are left out while they hold out."""
+    async def claimable(
+        self, queues: Sequence[str], *, limit: int, worker: str | None = None, stretch: Stretch | None = None
+    ) -> list[WorkItem]:
+        """Ready items of these queues, in turn order; items that prefer another worker are left out while they hold out.
+
+        With a ``stretch``: of the first ``limit`` items those that lie on it.
+        """
         ...
 
     async def due(self, *, limit: int) -> list[WorkItem]:

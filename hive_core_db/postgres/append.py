@@ -77,10 +77,10 @@ class Appender:
         in the log whole, in part (request by request) or not at all, and the same requests again find out.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, memory: Memory) -> None:
         self._database = database
         self._topics: set[str] = set()
-        self._memory = Memory()
+        self._memory = memory
         self._hints = Hints()
         self._head = 0
         self._under_way = [0] * LANES

@@ -15,6 +15,7 @@ from hive_core_db.postgres import identity
 from hive_core_db.postgres.append import Appender
 from hive_core_db.postgres.database import Database
 from hive_core_db.postgres.driver import Row
+from hive_core_db.postgres.facts import Memory
 from hive_core_db.postgres.listener import Listener, Notifier
 from hive_core_db.records import Appended, AppendRequest, Epoch, LogMeta, StoredEvent, Verdict
 from hive_errors.store import LogCorrupt
@@ -105,9 +106,9 @@ _payload = itemgetter(StoredEvent._fields.index("payload"))
 class PostgresEventLog:
     """The port `EventLog` on PostgreSQL."""
 
-    def __init__(self, database: Database, listener: Listener, notifier: Notifier) -> None:
+    def __init__(self, database: Database, listener: Listener, notifier: Notifier, memory: Memory) -> None:
         self._database = database
-        self._appender = Appender(database)
+        self._appender = Appender(database, memory)
         self._listener = listener
         self._notifier = notifier
         self._seen = -1

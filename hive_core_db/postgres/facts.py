@@ -69,6 +69,12 @@ class Memory:
         if len(self.items) > _ITEMS_KEPT:
             del self.items[next(iter(self.items))]
 
+    def saw(self, row: WorkRow) -> None:
+        """Remember an item as a look at the queue found it, unless a later claim of it is known already."""
+        known = self.items.get(row.work_id)
+        if known is None or known.fence <= row.fence:
+            self.keep(row)
+
     def keep_base(self, slot: tuple[str, str], base: float | None) -> None:
         """Remember a run's last place in a queue."""
         self.bases.pop(slot, None)

@@ -10,6 +10,7 @@ from hive_core_db.postgres.connection import prepare
 from hive_core_db.postgres.database import Database
 from hive_core_db.postgres.driver import COMMAND_SECONDS
 from hive_core_db.postgres.event_log import PostgresEventLog
+from hive_core_db.postgres.facts import Memory
 from hive_core_db.postgres.figures import PostgresFigures
 from hive_core_db.postgres.groups import PostgresCheckpoints
 from hive_core_db.postgres.leases import PostgresLeases
@@ -31,8 +32,9 @@ class PostgresStore:
         self.now = database.now
         notifier = Notifier(database, channel)
         listener = Listener(database, channel, own=notifier)
-        self.log = PostgresEventLog(database, listener, notifier)
-        self.work = PostgresWorkQueue(database)
+        memory = Memory()
+        self.log = PostgresEventLog(database, listener, notifier, memory)
+        self.work = PostgresWorkQueue(database, memory)
         self.checkpoints = PostgresCheckpoints(database)
         self.leases = PostgresLeases(database)
         self.limits = PostgresLimits(database)

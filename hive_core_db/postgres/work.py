@@ -8,8 +8,9 @@ from typing import Final
 
 from hive_core_db.judge.work_row import COLUMNS, WorkRow
 from hive_core_db.postgres.database import Database
+from hive_core_db.postgres.facts import Memory
 from hive_core_db.postgres.queue_starts import START, QueueStarts
-from hive_core_db.records import WorkItem
+from hive_core_db.records import RING, STEP, Stretch, WorkItem
 from hive_core_db.work_items import item_of, reason_of
 
 _COLUMNS: Final = ", ".join(COLUMNS)
@@ -29,6 +30,11 @@ SELECT {_COLUMNS} FROM unnest($1::text[], $4::double precision[], $5::bigint[]) 
     (SELECT * FROM work AS w WHERE {_MAY_RUN} AND w.preferred IS NOT NULL AND w.preferred IS DISTINCT FROM $2
         AND w.hold_until <= (SELECT hive_now($3)) ORDER BY w.turn, w.position LIMIT {{limit}})
 ) AS found ORDER BY turn, position LIMIT {{limit}}"""
+# Of such a page, what lies on a stretch of the ring; and its first and its last item, which tell where the queue begins and whether it
+# goes on.
+ON_STRETCH = f"""
+SELECT {_COLUMNS} FROM (SELECT *, row_number() OVER (ORDER BY turn, position) AS number FROM ({CLAIMABLE}) AS page) AS page
+WHERE number IN (1, {{limit}}) OR (position % {RING} * {STEP} - $6) & {RING - 1} < $7 ORDER BY number"""
 STANDS = "SELECT q.queue, q.current, (SELECT coalesce(max(e.position), 0) FROM events AS e) FROM queues AS q WHERE q.queue = ANY ($1)"
 # One index on one instant per row: when the clock must look at it next. The time in front is read after the one in the condition.
 DUE = f"""
@@ -57,13 +63,16 @@ CANCELLED = "SELECT work_id FROM work WHERE lease_id = $1 AND cancel_requested =
 
 
 class PostgresWorkQueue:
-    """The port `WorkQueue` on PostgreSQL."""
+    """The port `WorkQueue` on PostgreSQL. What it finds, the ``memory`` knows: an append that claims it need not read it again."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, memory: Memory) -> None:
         self._database = database
+        self._memory = memory
         self._starts = QueueStarts()
 
-    async def claimable(self, queues: Sequence[str], *, limit: int, worker: str | None = None) -> list[WorkItem]:
+    async def claimable(
+        self, queues: Sequence[str], *, limit: int, worker: str | None = None, stretch: Stretch | None = None
+    ) -> list[WorkItem]:
         """Return ready items in turn order, without those that hold out for another worker."""
         wanted = list(dict.fromkeys(queues))
         begun = time.monotonic()
@@ -73,17 +82,21 @@ class PostgresWorkQueue:
             self._starts.stands({queue: (turn, head) for queue, turn, head in stands}, begun)
         starts = [START if whole else self._starts.start(queue) for queue in wanted]
         turns, positions = [turn for turn, _ in starts], [position for _, position in starts]
-        statement = CLAIMABLE.format(limit=int(limit))
-        rows = await self._rows(statement, wanted, worker, self._database.given_now(), turns, positions)
+        statement = (CLAIMABLE if stretch is None else ON_STRETCH).format(limit=int(limit))
+        rows = await self._rows(
+            statement, wanted, worker, self._database.given_now(), turns, positions, *(stretch or ())
+        )
         self._starts.looked(
             wanted,
             ((row.queue, (row.turn, row.position)) for row in rows if row.preferred is None),
-            complete=len(rows) < limit,
+            complete=stretch is None and len(rows) < limit,
             whole=whole,
             begun=begun,
             now=time.monotonic(),
         )
-        return [item_of(row) for row in rows]
+        for row in rows:
+            self._memory.saw(row)
+        return [item_of(row) for row in rows if stretch is None or stretch.distance(row.position) < stretch.length]
 
     async def due(self, *, limit: int) -> list[WorkItem]:
         """Return what the clock must act on, each with its reason; the earliest first."""

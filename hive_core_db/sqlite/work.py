@@ -8,7 +8,7 @@ from heapq import merge
 from operator import attrgetter
 
 from hive_core_db.judge.work_row import WorkRow, changed_values
-from hive_core_db.records import WorkItem
+from hive_core_db.records import Stretch, WorkItem
 from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.runner import Runner
 from hive_core_db.sqlite.work_changes import COLUMNS, UPDATE
@@ -47,7 +47,9 @@ class SqliteWorkQueue:
         self._runner = runner
         self._now = now
 
-    async def claimable(self, queues: Sequence[str], *, limit: int, worker: str | None = None) -> list[WorkItem]:
+    async def claimable(
+        self, queues: Sequence[str], *, limit: int, worker: str | None = None, stretch: Stretch | None = None
+    ) -> list[WorkItem]:
         """Return ready items in turn order, without those that hold out for another worker."""
         now = self._now()
 
@@ -58,7 +60,8 @@ class SqliteWorkQueue:
                 if worker is not None:
                     pages.append(_rows(db, READY, (queue, worker, limit)))
                 pages.append(_rows(db, HELD_OUT, (worker, queue, now, limit)))
-            return [item_of(row) for row, _ in zip(merge(*pages, key=_in_turn), range(limit), strict=False)]
+            page = (row for row, _ in zip(merge(*pages, key=_in_turn), range(limit), strict=False))
+            return [item_of(row) for row in page if stretch is None or stretch.distance(row.position) < stretch.length]
 
         return await self._runner.read(job)
 

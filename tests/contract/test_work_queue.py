@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hive_core_db.records import (
+    RING,
     Appended,
     Ended,
     FencedOff,
+    Stretch,
     WorkCancel,
     WorkClaim,
     WorkEnd,
@@ -54,6 +56,21 @@ async def test_a_ready_item_is_claimable_in_its_queue_only(store: Store) -> None
     assert ids(await store.work.claimable(["a", "b", "a"], limit=9)) == [here, there]
     assert await store.work.claimable(["c"], limit=9) == []
     assert await store.work.claimable([], limit=9) == []
+
+
+async def test_a_stretch_of_the_ring_is_a_part_of_the_page(store: Store) -> None:
+    """Two stretches that are the ring have between them what the page has, each in turn order; its length is counted before."""
+    made = [await insert(store, correlation_id="run") for _ in range(20)]
+    page = await store.work.claimable(["q"], limit=15)
+    assert ids(page) == made[:15]
+    for start in (0, 1000, RING - 1):
+        halves = Stretch(start, RING // 2), Stretch((start + RING // 2) % RING, RING // 2)
+        one, two = [await store.work.claimable(["q"], limit=15, stretch=half) for half in halves]
+        assert 4 <= len(one) <= 11
+        assert sorted([*one, *two], key=lambda item: item.position) == page
+        assert one == sorted(one, key=lambda item: item.position)
+    assert await store.work.claimable(["q"], limit=15, stretch=Stretch(0, RING)) == page
+    assert await store.work.claimable(["q"], limit=15, stretch=Stretch(0, 0)) == []
 
 
 async def test_an_item_is_claimed_once(store: Store) -> None:

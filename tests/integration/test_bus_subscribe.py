@@ -84,6 +84,23 @@ async def test_a_slow_subscriber_reads_for_itself(bus: Bus) -> None:
         assert [record.position for record in await take(records, total)] == list(range(1, total + 1))
 
 
+async def test_a_tail_without_listeners_does_not_read_what_it_missed(hive_url: str) -> None:
+    """Who begins to listen hears every row from then on; the many that others appended before are not read for him."""
+    total = KEPT_ROWS + 1500
+    async with open_bus(hive_url, source="other") as other, open_bus(hive_url, source="here") as bus:
+        async with asyncio.TaskGroup() as callers:
+            for number in range(total):
+                callers.create_task(other.publish(Ping(number=number)))
+        assert await bus.tail.refresh() == total
+        heard: list[int] = []
+        bus.tail.listen(lambda rows: heard.extend(row.position for row in rows))
+        assert bus.tail.head == total
+        await other.publish(Ping(number=total))
+        assert await bus.tail.wait(total) == total + 1
+        assert heard == [total + 1]
+        assert len(await bus.tail.page(0)) == 1000
+
+
 async def test_several_subscribers_share_the_tail(bus: Bus) -> None:
     """Each sees everything; rows of own commits are handed over without a read of the log."""
     reads = 0

@@ -77,10 +77,12 @@ async def test_each_job_is_begun_once_and_all_take_part(hive_url: str, tmp_path:
     marks = tmp_path / "marks"
     marks.mkdir()
     async with open_bus(hive_url, source="test") as bus, processes() as started:
-        await ask(bus, 150, run="first", seconds=0.02)
-        await ask(bus, 150, run="second", seconds=0.02)
         for name in ("ada", "bob", "cleo"):
             started.append(await begin(hive_url, name, marks))
+        async with asyncio.timeout(30):
+            while len(await bus.store.leases.live()) < 3:
+                await asyncio.sleep(0)
+        await asyncio.gather(*(ask(bus, 150, run=run, seconds=0.02) for run in ("first", "second")))
         await until(bus, "job.done", 300)
         starts = [record async for record in bus.read("job.started")]
         assert max(Counter(record.causation_id for record in starts).values()) == 1

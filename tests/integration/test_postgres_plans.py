@@ -32,6 +32,7 @@ STATEMENTS = {
     "a time": (log.POSITION_AT, "events_pkey"),
     "the head": (log.HEAD, "events_pkey"),
     "what may run": (work.CLAIMABLE.format(limit=50), "work_ready"),
+    "what may run on a stretch": (work.ON_STRETCH.format(limit=50), "work_ready"),
     "what is due": (work.DUE.format(limit=50), "work_wake"),
     "whose owner is gone": (work.DEAD.format(limit=50), "work_of_lease"),
     "an item": (work.ONE, "work_pkey"),

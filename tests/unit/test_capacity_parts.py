@@ -11,9 +11,9 @@ from agents.tools import builtin_tools
 from hive_bus import Limit, load_settings
 from hive_bus.effects import Failure
 from hive_bus.events import ModelRequested, ModelResponded, TaskReady, ToolRequested
-from hive_bus.offers import _RING, Offers
+from hive_bus.offers import HANDOVER, ROTATION, Offers, stretch_of
 from hive_bus.testing import SimulatedLoop, run_simulated
-from hive_core_db.records import WorkItem
+from hive_core_db.records import RING, WorkItem
 from hive_errors import SettingInvalid
 from tests.support.brains import simulated_bus
 from tests.support.capacity import Count, JobHand
@@ -108,24 +108,44 @@ def _item(number: int) -> WorkItem:
     )  # fmt: skip
 
 
-def test_the_stretches_of_all_processes_are_the_whole_ring(tmp_path: Path) -> None:
-    """Of what all see, each picks its own; together they leave nothing out, and the order within a stretch is the queue's."""
+def test_what_lies_next_is_anybodys_when_the_own_stretch_is_empty(tmp_path: Path) -> None:
+    """With next to nothing on it, each takes its share of what all see; else the own stretch in turn, and nothing else."""
 
     async def main(loop: SimulatedLoop) -> None:
         bus = await simulated_bus(loop, tmp_path / "h.db")
         try:
             items = [_item(number) for number in range(1000)]
             offers = Offers(bus, worker="w", by_queue={"job": JobHand(Count())})
-            seen: list[list[str]] = []
-            for place in range(4):
-                offers._place = place * _RING // 4
-                seen.append([item.work_id for item in offers._share(items, 1000, 4, 0)])
-            assert all(mine == sorted(mine) and 150 < len(mine) < 350 for mine in seen)
-            assert sorted(work_id for mine in seen for work_id in mine) == [item.work_id for item in items]
-            # With next to nothing in the own stretch, what lies behind it is anybody's.
-            few = [item for item in items if item.work_id not in seen[-1]][:40]
+            offers._stretch = stretch_of(1, 4, bus.now())
+            mine = offers._share(items, 1000, 4, 0)
+            assert mine == sorted(mine, key=lambda item: item.turn)
+            assert 200 < len(mine) < 250
+            few = [item for item in items if item not in mine][:40]
             assert len(offers._share(few, 200, 4, 0)) == 10
         finally:
             await bus.close()
 
     run_simulated(1, main)
+
+
+@pytest.mark.parametrize("rivals", [1, 2, 3, 4, 7])
+def test_stretches_never_meet_and_every_place_comes_to_everybody(rivals: int) -> None:
+    """Not even with what another held a moment ago; and within one round each process has had the whole ring."""
+    seen: list[set[int]] = [set() for _ in range(rivals)]
+    for now in range(0, ROTATION * rivals, HANDOVER // 4):
+        lately = [stretch_of(index, rivals, at) for index in range(rivals) for at in (now, now + HANDOVER * 9 // 10)]
+        for place in range(0, RING, 997):
+            holders = [n // 2 for n, one in enumerate(lately) if (place - one.start) % RING < one.length]
+            assert len(set(holders)) <= 1
+            for holder in holders:
+                seen[holder].add(place)
+    assert all(len(places) == len(range(0, RING, 997)) for places in seen)
+
+
+def test_neighbouring_positions_lie_all_over_the_ring() -> None:
+    """Whatever the distance between the intents of a run, each of four stretches has about a quarter of them."""
+    for gap in (1, 2, 3, 4, 7, 16, 64):
+        counts = [0] * 4
+        for number in range(1000):
+            counts[stretch_of(0, 1, 0).distance(number * gap) * 4 // RING] += 1
+        assert max(counts) - min(counts) < 30, gap
