@@ -37,6 +37,7 @@ test: $(STAMP) ## all tests, with branch coverage of at least 90 %, child proces
 	@mkdir -p .cache/coverage && rm -f .cache/coverage/data*
 	@status=0; \
 	$(BIN)/coverage run -m pytest --color=no $(PARALLEL) $(ARGS) 2>&1 | tee .cache/pytest.txt || status=1; \
+	$(BIN)/python -m tests.coverage_data .cache/coverage || status=1; \
 	$(BIN)/coverage combine --quiet || status=1; \
 	$(BIN)/coverage report || status=1; \
 	tail -n 1 .cache/pytest.txt; \
