@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from hive_bus.parking import RetryPolicy
     from hive_bus.projection import Projection, ProjectionHost, View
     from hive_bus.record import Record
+    from hive_bus.states import keys_at, state_at
     from hive_bus.subscription import FROM_BEGINNING, FROM_NOW
     from hive_bus.upcasting import upcaster
 
@@ -90,11 +91,13 @@ __all__ = [
     "create_task_event",
     "create_workflow_event",
     "get_event_bus",
+    "keys_at",
     "labels",
     "load_settings",
     "moment_of",
     "open_bus",
     "set_label",
+    "state_at",
     "tune_process",
     "upcaster",
 ]
@@ -126,6 +129,7 @@ _HOMES: Final[dict[str, str]] = {
         "parking": "RetryPolicy",
         "projection": "Projection ProjectionHost View",
         "record": "Record",
+        "states": "keys_at state_at",
         "subscription": "FROM_BEGINNING FROM_NOW",
         "upcasting": "upcaster",
     }.items()

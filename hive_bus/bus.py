@@ -208,17 +208,17 @@ class Bus:
         """
         return accepted(await self.writer.append(request))
 
-    async def history(self, correlation_id: str, *, after: int = 0) -> list[Record]:
-        """Every record of a run or correlation, in log order, from above position ``after``.
+    async def history(self, correlation_id: str, *, after: int = 0, at: int | None = None) -> list[Record]:
+        """Every record of a run or correlation, in log order, above position ``after`` and up to ``at``.
 
         A branch's begins with its ancestors', up to where it was forked; these keep their correlation id.
         Any unique prefix of four or more characters names it, ``@`` the last run. Raises :class:`NotFound`.
         """
-        return await history.history(self.store.log, correlation_id, after=after)
+        return await history.history(self.store.log, correlation_id, after=after, at=at)
 
-    async def trace(self, correlation_id: str) -> Trace:
-        """What caused what, as a tree. Raises :class:`NotFound`."""
-        return await history.trace(self.store.log, correlation_id)
+    async def trace(self, correlation_id: str, *, at: int | None = None) -> Trace:
+        """What caused what, as a tree, up to position ``at``. Raises :class:`NotFound`."""
+        return await history.trace(self.store.log, correlation_id, at=at)
 
     async def resolve(self, name: str) -> str:
         """The correlation id that ``name`` means: itself, a unique prefix, or ``@``. Raises :class:`NotFound`."""

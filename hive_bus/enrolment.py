@@ -111,11 +111,16 @@ async def registered(bus: Bus, agents: Sequence[Enrolment]) -> list[NewEvent]:
     return news
 
 
-async def last_registrations(bus: Bus, names: Iterable[str] | None = None) -> dict[str, Record]:
-    """The last ``agent.registered`` of each of these agents, or of all; as many reads as there were registrations."""
+async def last_registrations(
+    bus: Bus, names: Iterable[str] | None = None, *, at: int | None = None
+) -> dict[str, Record]:
+    """The last ``agent.registered`` up to position ``at`` of each of these agents, or of all.
+
+    It reads as many events as there were registrations.
+    """
     wanted = None if names is None else set(names)
     found: dict[str, Record] = {}
-    before: int | None = None
+    before = None if at is None else at + 1
     while wanted is None or wanted - set(found):
         rows = await bus.store.log.latest([AgentRegistered.TOPIC], limit=PAGE, before=before)
         for row in rows:

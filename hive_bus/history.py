@@ -108,16 +108,19 @@ async def resolve(log: EventLog, name: str) -> str:
     return candidates[0]
 
 
-async def history(log: EventLog, name: str, *, after: int = 0) -> list[Record]:
-    """Every record of the run that ``name`` means, above position ``after``, in log order; a branch's with what it inherits."""
+async def history(log: EventLog, name: str, *, after: int = 0, at: int | None = None) -> list[Record]:
+    """Every record of the run that ``name`` means, above ``after`` and up to ``at`` (None: to its end), in log order.
+
+    A branch's with what it inherits.
+    """
     segments = await lineage(log, await resolve(log, name))
-    return [record async for rows in read_branch(log, segments, after=after) for record in to_records(rows)]
+    return [record async for rows in read_branch(log, segments, after=after, upto=at) for record in to_records(rows)]
 
 
-async def trace(log: EventLog, name: str) -> Trace:
-    """The causal tree of the run that ``name`` means; a branch's with what it inherits."""
+async def trace(log: EventLog, name: str, *, at: int | None = None) -> Trace:
+    """The causal tree of the run that ``name`` means, up to ``at``; a branch's with what it inherits."""
     correlation_id = await resolve(log, name)
-    return Trace(correlation_id=correlation_id, roots=causal_tree(await history(log, correlation_id)))
+    return Trace(correlation_id=correlation_id, roots=causal_tree(await history(log, correlation_id, at=at)))
 
 
 def causal_tree(records: Sequence[Record]) -> tuple[TraceNode, ...]:

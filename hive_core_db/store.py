@@ -266,8 +266,10 @@ class Figures(Protocol):
         """The open work of each correlation, the most first, from at most ``limit`` items."""
         ...
 
-    async def counts(self, topics: Sequence[str], *, after: int, limit: int) -> dict[str, int]:
-        """How many events of each topic lie above position ``after``; at most ``limit`` are counted of each."""
+    async def counts(
+        self, topics: Sequence[str], *, after: int, limit: int, until: int | None = None
+    ) -> dict[str, int]:
+        """How many events of each topic lie above position ``after`` (``<= until``); at most ``limit`` are counted of each."""
         ...
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from dashboard.cli.command import command
+from dashboard.cli.labels import At, as_of
 from dashboard.cli.running import until_stopped
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import Line, columns, duration, plural
@@ -24,22 +25,24 @@ _SIGNS: Final = {
 }
 
 
-@command("agents", examples=("agents", "agents --json"))
-async def agents(shell: Shell) -> None:
+@command("agents", examples=("agents", "agents --json", "agents --at 14:03"))
+async def agents(shell: Shell, at: At = None) -> None:
     """Show the agents: who is there, and what each does.
 
     Presence is whether the process's lease lives; what it works on is what its last renewal said. `hive status` shows
-    queues, groups and how well the hive is.
+    queues, groups and how well the hive is. Of the past (--at) only presence is known.
     """
-    from dashboard.views import read_agents
+    from dashboard.views import read_agents, read_agents_at
 
     async with shell.bus() as bus:
-        views, now = await read_agents(bus), bus.now()
+        then = await as_of(shell, bus, at)
+        views = await read_agents(bus) if then is None else await read_agents_at(bus, then)
+        now = bus.now() if then is None else then.time
     if shell.json:
         shell.emit_all(view.as_dict() for view in views)
         return
     shell.print(*_table(views, shell.width, now))
-    if all(view.presence == "offline" for view in views):
+    if then is None and all(view.presence == "offline" for view in views):
         shell.say("no process serves this database", f"try: {shell.command('up')}")
 
 

@@ -18,6 +18,7 @@ MODULES: Final = (
     "labels",
     "usage",
     "diff",
+    "state",
     "answers",
     "agents",
     "status",
@@ -30,7 +31,7 @@ MODULES: Final = (
 """Modules of this package that define commands; each is cheap to import and loads what it needs when it is called."""
 
 ORDER: Final = (
-    *("demo", "up", "run", "runs", "trace", "events", "label", "publish"),
+    *("demo", "up", "run", "runs", "trace", "state", "events", "label", "publish"),
     *("usage", "diff"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dashboard.cli.command import command
+from dashboard.cli.labels import At, as_of
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import Line, clock, cut
 from hive_errors import UnregisteredTopic, UsageWrong
@@ -26,10 +27,12 @@ _LAST = 50
         "events 'task.*' --follow",
         "events '*.failed' --from 0 --json",
         "events --correlation @",
+        "events --at 14:03",
     ),
 )
 async def events(
     shell: Shell,
+    *,
     pattern: Annotated[
         str | None, typer.Argument(metavar="PATTERN", help="Topics: 'task.*' for one part, 'task.>' for the rest.")
     ] = None,
@@ -41,22 +44,31 @@ async def events(
     correlation: Annotated[
         str | None, typer.Option("--correlation", "-c", metavar="ID", help="Only one run or correlation.")
     ] = None,
+    at: At = None,
 ) -> None:
-    """Show events of the log, oldest first."""
+    """Show events of the log, oldest first.
+
+    With --at up to that moment, the last ones unless --from says more.
+    """
     from hive_bus.topics import check_pattern, matches
 
+    if follow and at is not None:
+        raise UsageWrong(
+            name="--at", value=at, reason="--follow shows what comes, --at what was", remedy="leave one of them out"
+        )
     patterns = (check_pattern(pattern),) if pattern else ()
     async with shell.bus() as bus:
         wanted = await bus.resolve(correlation) if correlation else None
-        after = start if start is not None else await _last_ones(bus, patterns, wanted)
+        then = await as_of(shell, bus, at, run=wanted)
+        head = await bus.head() if then is None else then.position
+        after = start if start is not None else await _last_ones(bus, patterns, wanted, head)
         last = after
         if wanted is not None:
-            for record in await bus.history(wanted, after=after):
+            for record in await bus.history(wanted, after=after, at=None if then is None else head):
                 if not patterns or matches(patterns[0], record.topic):
                     show(shell, record)
                 last = record.position
         else:
-            head = await bus.head()
             async for record in bus.read(*patterns, after=after, until=head):
                 show(shell, record)
             last = max(head, after)
@@ -68,7 +80,7 @@ async def events(
                     show(shell, record)
 
 
-async def _last_ones(bus: Bus, patterns: tuple[str, ...], correlation: str | None) -> int:
+async def _last_ones(bus: Bus, patterns: tuple[str, ...], correlation: str | None, head: int) -> int:
     """The position behind which the last few events of a pattern lie; 0 for one correlation, which is shown whole."""
     from hive_bus.topics import expand
 
@@ -76,7 +88,7 @@ async def _last_ones(bus: Bus, patterns: tuple[str, ...], correlation: str | Non
         return 0
     topics = await bus.store.log.topics()
     chosen = expand(patterns, topics) if patterns else topics
-    newest = await bus.store.log.latest(chosen, limit=_LAST) if chosen else []
+    newest = await bus.store.log.latest(chosen, limit=_LAST, before=head + 1) if chosen else []
     return newest[-1].position - 1 if newest else 0
 
 

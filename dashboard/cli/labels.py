@@ -10,10 +10,10 @@ import typer
 from dashboard.cli.answers import By, RunName, login
 from dashboard.cli.command import command
 from dashboard.cli.shell import Shell
-from dashboard.cli.text import Cell, columns, moment
+from dashboard.cli.text import Cell, columns, moment, zoned
 
 if TYPE_CHECKING:
-    from hive_bus import Bus, Label
+    from hive_bus import Bus, Label, Moment
 
 At = Annotated[
     str | None,
@@ -21,6 +21,17 @@ At = Annotated[
         "--at", metavar="P", help="As of then: position 812, the run's event @12, 14:03, 2026-11-20T14:03, or a label."
     ),
 ]
+
+
+async def as_of(shell: Shell, bus: Bus, at: str | None, *, run: str | None = None) -> Moment | None:
+    """The moment that `--at` means, said on standard error; None without one. Raises :class:`MomentInvalid`."""
+    from hive_bus import moment_of
+
+    if at is None:
+        return None
+    then = await moment_of(bus, at, run=run)
+    shell.say([(f"as of position {then.position}, {zoned(then.time)}", "dim")])
+    return then
 
 
 @command("label", examples=("label @ before-refactor", "label 7k3m good --at @40", "label @"))

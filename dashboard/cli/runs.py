@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from dashboard.cli.command import command
+from dashboard.cli.labels import At, as_of
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import Line, columns, dollars, duration, moment, sign, style_of
 from hive_errors import UsageWrong
@@ -30,13 +31,14 @@ _STATUSES: Final = (
 _PAGE: Final = 50
 
 
-@command("runs", examples=("runs", "runs --status waiting", "runs --limit 100 --json"))
+@command("runs", examples=("runs", "runs --status waiting", "runs --limit 100 --json", "runs --at 14:03"))
 async def runs(
     shell: Shell,
     status: Annotated[
         str | None, typer.Option("--status", metavar="STATE", help=f"Only these: {', '.join(_STATUSES)}.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
+    at: At = None,
 ) -> None:
     """List the runs, newest first."""
     if status is not None and status not in _STATUSES:
@@ -44,7 +46,8 @@ async def runs(
             name="--status", value=status, reason="runs have no such state", remedy=f"one of: {', '.join(_STATUSES)}"
         )
     async with shell.bus() as bus:
-        found = [view async for view in _newest(bus, status, limit)]
+        then = await as_of(shell, bus, at)
+        found = [view async for view in _newest(bus, status, limit, None if then is None else then.position)]
     if shell.json:
         shell.emit_all(view.as_dict() for view in found)
     elif found:
@@ -55,14 +58,14 @@ async def runs(
         shell.say("no run yet", f"try: {shell.command('demo')}")
 
 
-async def _newest(bus: Bus, status: str | None, limit: int) -> AsyncIterator[RunView]:
+async def _newest(bus: Bus, status: str | None, limit: int, at: int | None) -> AsyncIterator[RunView]:
     from dashboard.views import is_run, run_view
 
-    before: int | None = None
+    before = None if at is None else at + 1
     given = 0
     while rows := await bus.store.log.latest(_STARTS, limit=_PAGE, before=before):
         for row in rows:
-            records = await bus.history(row.correlation_id)
+            records = await bus.history(row.correlation_id, at=at)
             view = run_view(records)
             if view is None or not is_run(records) or records[0].position != row.position:
                 continue

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dashboard.cli.command import command
+from dashboard.cli.labels import At, as_of
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import Line, columns, duration, moment, plural, thousands
 from hive_errors import UsageWrong
@@ -16,29 +17,35 @@ if TYPE_CHECKING:
     from dashboard.views import CapabilityView, StatusView
 
 
-@command("status", examples=("status", "status --since 15m", "status --json"))
+@command("status", examples=("status", "status --since 15m", "status --json", "status --at 14:03"))
 async def status(
     shell: Shell,
     since: Annotated[
         str, typer.Option("--since", metavar="TIME", help="How far back rates and latencies look: 90s, 15m, 1h, 2d.")
     ] = "1h",
+    at: At = None,
 ) -> None:
     """Show whether the hive is well, and what waits for whom.
 
     What needs somebody's eye comes first; then processes, queues, groups, limits, and the runs with open work.
+    Of the past (--at) it shows what the log says: rates, processes, and what queues did; depths are known of now alone.
     """
-    from dashboard.views import read_status
+    from dashboard.views import read_status, read_status_at
 
     seconds = _seconds(since)
     async with shell.bus() as bus:
-        view = await read_status(bus, seconds=seconds, place=shell.place)
+        then = await as_of(shell, bus, at)
+        if then is None:
+            view = await read_status(bus, seconds=seconds, place=shell.place)
+        else:
+            view = await read_status_at(bus, then, seconds=seconds, place=shell.place)
     if shell.json:
         shell.emit(view.as_dict())
         return
-    tables = [table for table in (list(_summary(view, since)), *_tables(view, shell.width)) if table]
+    tables = [table for table in (list(_summary(view, since, live=then is None)), *_tables(view, shell.width)) if table]
     for number, table in enumerate(tables):
         shell.print(*([""] if number else []), *table)
-    if not view.processes:
+    if then is None and not view.processes:
         shell.say("no process serves this database", f"try: {shell.command('up')}")
 
 
@@ -54,13 +61,16 @@ def _seconds(since: str) -> float:
     return seconds
 
 
-def _summary(view: StatusView, over: str) -> Iterator[Line]:
+def _summary(view: StatusView, over: str, *, live: bool) -> Iterator[Line]:
     """How it is, in a few lines."""
     yield [("database  ", "dim"), (view.database, "")]
     rate = f"{view.events_per_second:.2f} events/s over {over}"
     yield [("log       ", "dim"), (f"{view.log}, epoch {view.epoch}, at {view.head}; {rate}", "")]
     asked, *ends = (f"{_counted(count)} {word}" for word, count in view.runs_since.items())
-    yield [("runs      ", "dim"), (f"{asked}, {', '.join(ends)} over {over}; {len(view.runs)} with open work", "")]
+    work = f"; {len(view.runs)} with open work" if live else ""
+    yield [("runs      ", "dim"), (f"{asked}, {', '.join(ends)} over {over}{work}", "")]
+    if not live:
+        return
     if not view.attention:
         yield [("health    ", "dim"), ("✓ nothing needs anybody's eye", "green")]
     for sentence in view.attention:

@@ -87,6 +87,12 @@ def moment(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def zoned(microseconds: int) -> str:
+    """The local date and time, to the millisecond, and the zone that makes it local."""
+    local = datetime.fromtimestamp(microseconds / 1_000_000, UTC).astimezone()
+    return f"{local:%Y-%m-%d} {clock(microseconds)} {local:%Z}"
+
+
 def dollars(cost: Cost) -> str:
     """What model calls cost; ``?`` for those whose price nobody knows, empty without any call."""
     if not (cost.calls or cost.dollars or cost.unpriced):

@@ -10,12 +10,14 @@ import typer
 from dashboard.cli.answers import RunName
 from dashboard.cli.command import command
 from dashboard.cli.events import as_dict, show
+from dashboard.cli.labels import At, as_of
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import Line, cut
+from hive_errors import UsageWrong
 
 if TYPE_CHECKING:
     from dashboard.views import TraceView
-    from hive_bus import Bus, Record, TraceNode
+    from hive_bus import Bus, Record, Trace, TraceNode
 
 
 class Shape(StrEnum):
@@ -26,7 +28,7 @@ class Shape(StrEnum):
     LOG = "log"
 
 
-@command("trace", examples=("trace @", "trace 7k3m --as timeline", "trace @ --as log --follow"))
+@command("trace", examples=("trace @", "trace 7k3m --as timeline", "trace @ --as log --follow", "trace @ --at @40"))
 async def trace(
     shell: Shell,
     run: RunName = "@",
@@ -34,6 +36,7 @@ async def trace(
         Shape, typer.Option("--as", help="A tree of causes, bars on a scale of time, or plain events.")
     ] = Shape.TREE,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, until the run ends.")] = False,
+    at: At = None,
 ) -> None:
     """Show what happened in a run, why, when, and at what cost.
 
@@ -41,9 +44,15 @@ async def trace(
     """
     from dashboard.views import is_run
 
+    if follow and at is not None:
+        raise UsageWrong(
+            name="--at", value=at, reason="--follow shows what comes, --at what was", remedy="leave one of them out"
+        )
     async with shell.bus() as bus:
         run_id = await bus.resolve(run)
-        records = await bus.history(run_id)
+        then = await as_of(shell, bus, at, run=run_id)
+        position = None if then is None else then.position
+        records = await bus.history(run_id, at=position)
         known = is_run(records)
         if shape is Shape.LOG:
             for record in records:
@@ -51,13 +60,13 @@ async def trace(
             if follow:
                 await _follow_log(shell, bus, run_id, after=records[-1].position, is_run=known)
         elif not known:
-            await _causes(shell, bus, run_id)
+            await _causes(shell, await bus.trace(run_id, at=position))
         elif follow and not shell.json:
             await _follow_drawing(shell, bus, records, shape)
         else:
             if follow:
                 records = await _until_the_end(bus, run_id)
-            _draw(shell, records, shape, now=bus.now())
+            _draw(shell, records, shape, now=bus.now() if then is None else then.time)
 
 
 def _draw(shell: Shell, records: list[Record], shape: Shape, *, now: int) -> None:
@@ -77,9 +86,8 @@ def _lines(view: TraceView, shape: Shape, width: int) -> list[Line]:
     return tree(view, width=width) if shape is Shape.TREE else timeline(view, width=width)
 
 
-async def _causes(shell: Shell, bus: Bus, correlation: str) -> None:
+async def _causes(shell: Shell, traced: Trace) -> None:
     """The tree of a correlation that is no run: which event caused which."""
-    traced = await bus.trace(correlation)
     if shell.json:
         shell.emit(traced.as_dict())
         return

@@ -1,6 +1,6 @@
 """Views: pure functions from records to frozen values that the command line and the HTTP API show alike.
 
-No HTTP and no terminal here. Only ``reading`` asks the bus; to all others, whoever has records passes them in.
+No HTTP and no terminal here. Only ``reading`` and ``then`` ask the bus; to all others, whoever has records passes them in.
 """
 
 from dashboard.views.activity import Activity, activities, effect_topics
@@ -14,6 +14,7 @@ from dashboard.views.run_fold import RunFold, is_run, run_view
 from dashboard.views.span import Segment, Span
 from dashboard.views.spans import Spans, span_tree
 from dashboard.views.status import CapabilityView, GroupView, StatusView
+from dashboard.views.then import read_agents_at, read_status_at
 from dashboard.views.trace import TraceView, trace_view
 from dashboard.views.usage import DIMENSIONS, Meter, Usage, UsageView, Use, usage_view
 from dashboard.views.usage_reading import read_usage
@@ -53,8 +54,10 @@ __all__ = [
     "is_run",
     "process_view",
     "read_agents",
+    "read_agents_at",
     "read_comparison",
     "read_status",
+    "read_status_at",
     "read_usage",
     "run_view",
     "span_tree",

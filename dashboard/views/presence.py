@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 from hive_bus import Record
@@ -85,6 +85,43 @@ def agent_views(
     return sorted(views, key=lambda view: (_ORDER.index(view.presence), view.name, view.since, view.lease_id))
 
 
+def agents_then(said: Sequence[Record], registered: Mapping[str, Record]) -> list[AgentView]:
+    """The agents as of a moment of the past, from what the log had said of them by then, in log order.
+
+    Leases are of the present alone: what an agent worked on, and that it was lost before anybody saw it, nobody knows.
+    """
+    there: dict[tuple[str, str], AgentView] = {}
+    gone: dict[str, Record] = {}
+    for record in said:
+        name, lease_id = str(record.data.get("name", "")), str(record.data.get("lease_id", ""))
+        before = there.pop((name, lease_id), None)
+        if record.topic == "agent.offline":
+            gone[name] = record
+        elif record.topic == "agent.online" or before is not None:
+            there[name, lease_id] = _said_then(record, before)
+    views = [_described(view, registered.get(view.name)) for view in there.values()]
+    names = {view.name for view in views}
+    views += [_offline(name, record, registered.get(name)) for name, record in gone.items() if name not in names]
+    return sorted(views, key=lambda view: (_ORDER.index(view.presence), view.name, view.since, view.lease_id))
+
+
+def _said_then(record: Record, before: AgentView | None) -> AgentView:
+    """An agent that is there, after what was just said of it."""
+    view = before or AgentView(
+        name=str(record.data.get("name", "")),
+        kind="agent",
+        presence="online",
+        since=record.recorded_at,
+        process=record.source,
+        host=str(record.data.get("host", "")),
+        pid=_number(record.data, "pid"),
+        lease_id=str(record.data.get("lease_id", "")),
+    )
+    if record.topic == "agent.draining":
+        return replace(view, presence="draining", since=record.recorded_at)
+    return replace(view, busy=bool(record.data.get("busy", True))) if record.topic == "agent.busy" else view
+
+
 def process_view(lease: Lease) -> ProcessView:
     """A live lease as a process."""
     info = _info(lease)
@@ -132,14 +169,23 @@ def _of_lease(lease: Lease, *, lost: bool) -> list[AgentView]:
 
 
 def _offline(name: str, record: Record, registration: Record | None) -> AgentView:
-    about: dict[str, Any] = registration.data if registration is not None else {}
-    return AgentView(
+    view = AgentView(
         name=name,
-        kind=str(about.get("kind", "agent")),
+        kind="agent",
         presence="offline",
         since=record.recorded_at,
         reason=str(record.data.get("reason", "")),
         lease_id=str(record.data.get("lease_id", "")),
+    )
+    return _described(view, registration)
+
+
+def _described(view: AgentView, registration: Record | None) -> AgentView:
+    """The agent with what it registered about itself."""
+    about: dict[str, Any] = registration.data if registration is not None else {}
+    return replace(
+        view,
+        kind=str(about.get("kind", "agent")),
         capabilities=tuple(map(str, about.get("capabilities", ()))),
         specialisation=str(about.get("specialisation", "")),
         version=str(about.get("version", "")),

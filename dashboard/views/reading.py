@@ -26,7 +26,7 @@ COUNTED: Final = 10_000
 PAGE: Final = 1000
 GONE: Final = 200
 RUNS: Final = 20
-_RUN_TOPICS: Final = {
+RUN_TOPICS: Final = {
     "requested": "workflow.requested",
     "completed": "workflow.completed",
     "failed": "workflow.failed",
@@ -52,14 +52,14 @@ async def read_status(bus: Bus, *, seconds: float, place: str) -> StatusView:
     since = now - round(seconds * 1_000_000)
     start = await store.log.position_at(since)
     processes = [process_view(lease) for lease in live]
-    records = await _effects(bus, start)
+    records = await effects(bus, start)
     capped = len(records) >= MOST
     sampled = (now - records[0].recorded_at) / 1_000_000 if capped else seconds
     agents = agent_views(live, [], [], {})
     depths, runs, counts, parked, limits = await asyncio.gather(
         store.figures.queues(limit=COUNTED),
         store.figures.runs(limit=COUNTED),
-        store.figures.counts(list(_RUN_TOPICS.values()), after=start, limit=COUNTED),
+        store.figures.counts(list(RUN_TOPICS.values()), after=start, limit=COUNTED),
         store.checkpoints.parked(),
         store.limits.state(),
     )
@@ -72,7 +72,7 @@ async def read_status(bus: Bus, *, seconds: float, place: str) -> StatusView:
         since=since,
         events_since=await distance(store.log, start, head),
         sampled_seconds=sampled,
-        runs_since={word: counts[topic] for word, topic in _RUN_TOPICS.items()},
+        runs_since={word: counts[topic] for word, topic in RUN_TOPICS.items()},
         processes=tuple(processes),
         lost=tuple(process_view(lease) for lease in ended if not lease.closed),
         groups=tuple(await _groups(bus, head, processes, Counter(row.group for row in parked))),
@@ -124,12 +124,12 @@ def _queues_of(agent: AgentView) -> set[str]:
     }  # fmt: skip
 
 
-async def _effects(bus: Bus, start: int) -> list[Record]:
-    """The newest events of effects above ``start``, in log order."""
+async def effects(bus: Bus, start: int, *, until: int | None = None) -> list[Record]:
+    """The newest events of effects above ``start`` (and up to ``until``), in log order; ``MOST`` of them."""
     log = bus.store.log
     topics = effect_topics(await log.topics())
     found: list[Record] = []
-    before: int | None = None
+    before = None if until is None else until + 1
     while topics and len(found) < MOST:
         rows = await log.latest(topics, limit=min(PAGE, MOST - len(found)), before=before)
         found += [Record._make(row) for row in rows if row.position > start]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from hive_core_db.postgres.database import Database
 from hive_core_db.records import QueueDepth, RunWork
@@ -32,9 +33,11 @@ SELECT correlation_id, state, count(*), min(inserted_at) FROM (
 # The index alone: no event is looked at.
 COUNTS = """
 SELECT t.name, (SELECT count(*) FROM (
-    SELECT FROM events AS e WHERE (e.topic, e.position) > (t.name, $2::bigint) AND (e.topic, e.position) <= (t.name, 9223372036854775807)
+    SELECT FROM events AS e WHERE (e.topic, e.position) > (t.name, $2::bigint) AND (e.topic, e.position) <= (t.name, $3::bigint)
     ORDER BY e.topic, e.position LIMIT {limit}) AS part)
 FROM unnest($1::text[]) AS t (name)"""
+
+_FOREVER: Final = 2**63 - 1
 
 
 class PostgresFigures:
@@ -56,7 +59,10 @@ class PostgresFigures:
         rows = await self._database.fetch(OF_RUNS.format(limit=int(limit)))
         return run_work([(row[0], row[1], row[2], row[3]) for row in rows])
 
-    async def counts(self, topics: Sequence[str], *, after: int, limit: int) -> dict[str, int]:
-        """Return how many events of each topic lie above ``after``; at most ``limit`` are counted of each."""
-        rows = await self._database.fetch(COUNTS.format(limit=int(limit)), list(topics), after)
+    async def counts(
+        self, topics: Sequence[str], *, after: int, limit: int, until: int | None = None
+    ) -> dict[str, int]:
+        """Return how many events of each topic lie above ``after``, up to ``until``; at most ``limit`` are counted of each."""
+        last = _FOREVER if until is None else until
+        rows = await self._database.fetch(COUNTS.format(limit=int(limit)), list(topics), after, last)
         return {row[0]: row[1] for row in rows}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from hive_core_db.records import QueueDepth, RunWork
 from hive_core_db.rows import queue_depths, run_work
@@ -22,7 +23,9 @@ OF_RUNS = """
 SELECT correlation_id, state, count(*), min(inserted_at) FROM (SELECT correlation_id, state, inserted_at FROM work LIMIT ?)
 GROUP BY correlation_id, state"""
 # The index alone: no event is looked at.
-COUNT = "SELECT count(*) FROM (SELECT 1 FROM events WHERE topic = ? AND position > ? LIMIT ?)"
+COUNT = "SELECT count(*) FROM (SELECT 1 FROM events WHERE topic = ? AND position > ? AND position <= ? LIMIT ?)"
+
+_FOREVER: Final = 2**63 - 1
 
 
 class SqliteFigures:
@@ -50,11 +53,14 @@ class SqliteFigures:
 
         return await self._runner.read(job)
 
-    async def counts(self, topics: Sequence[str], *, after: int, limit: int) -> dict[str, int]:
-        """Return how many events of each topic lie above ``after``; at most ``limit`` are counted of each."""
+    async def counts(
+        self, topics: Sequence[str], *, after: int, limit: int, until: int | None = None
+    ) -> dict[str, int]:
+        """Return how many events of each topic lie above ``after``, up to ``until``; at most ``limit`` are counted of each."""
+        last = _FOREVER if until is None else until
 
         def job(db: sqlite3.Connection) -> dict[str, int]:
-            return {topic: db.execute(COUNT, (topic, after, limit)).fetchone()[0] for topic in topics}
+            return {topic: db.execute(COUNT, (topic, after, last, limit)).fetchone()[0] for topic in topics}
 
         return await self._runner.read(job)
 

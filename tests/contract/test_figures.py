@@ -96,8 +96,9 @@ async def test_runs_tell_their_open_work(store: Store) -> None:
 
 @pytest.mark.parametrize("limit", [2, 100])
 async def test_topics_are_counted(store: Store, limit: int) -> None:
-    """Above a position, and not beyond the limit."""
+    """Above a position, up to another if one is given, and not beyond the limit."""
     await appended(store, event(topic="a.b"), event(topic="a.b"), event(topic="c.d"))
     await appended(store, event(topic="a.b"), event(topic="a.b"))
     counts = await store.figures.counts(["a.b", "c.d", "e.f"], after=1, limit=limit)
     assert counts == {"a.b": min(3, limit), "c.d": 1, "e.f": 0}
+    assert await store.figures.counts(["a.b", "c.d"], after=0, limit=limit, until=2) == {"a.b": 2, "c.d": 0}
