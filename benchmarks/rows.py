@@ -92,6 +92,18 @@ async def _resumed(ground: Ground) -> Figure:
     return await runs.resumed(ground, must=1.0, aim=0.3)
 
 
+async def _looking_back(ground: Ground) -> Figure:
+    from benchmarks import looking
+
+    return await looking.at(ground, must=100, aim=30)
+
+
+async def _redriven(ground: Ground) -> Figure:
+    from benchmarks import looking
+
+    return await looking.redriven(ground, must=2.0, aim=0.5)
+
+
 def _sqlite() -> list[Row]:
     return [
         pair("publish-many", "publish, 1,000 callers", at(log.publish_many), must=0.55, aim=0.70),
@@ -109,6 +121,8 @@ def _sqlite() -> list[Row]:
         ),
         Row(name="commands", measure=_commands),
         Row(name="steps", measure=_steps),
+        Row(name="look-back", measure=_looking_back),
+        Row(name="redrive", measure=_redriven),
         start_up("import", "import hive_bus", process.IMPORT, must=0.35, aim=0.2),
         start_up("help", "hive --help", process.HELP, must=0.5, aim=0.3),
     ]
@@ -147,6 +161,7 @@ def _postgres() -> list[Row]:
             lower_is_better=True,
         ),
         Row(name="pg-steps", postgres=True, measure=_steps),
+        Row(name="pg-look-back", postgres=True, measure=_looking_back),
         Row(name="pg-resume", postgres=True, measure=_resumed),
     ]
 

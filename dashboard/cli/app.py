@@ -19,6 +19,7 @@ MODULES: Final = (
     "usage",
     "diff",
     "state",
+    "replay",
     "answers",
     "agents",
     "status",
@@ -31,7 +32,7 @@ MODULES: Final = (
 """Modules of this package that define commands; each is cheap to import and loads what it needs when it is called."""
 
 ORDER: Final = (
-    *("demo", "up", "run", "runs", "trace", "state", "events", "label", "publish"),
+    *("demo", "up", "run", "runs", "trace", "replay", "state", "events", "label", "publish"),
     *("usage", "diff"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -15,9 +14,7 @@ from hive_errors import UsageWrong
 
 if TYPE_CHECKING:
     from dashboard.views import RunView
-    from hive_bus import Bus
 
-_STARTS: Final = ("workflow.requested", "workflow.forked")
 _STATUSES: Final = (
     "requested",
     "planning",
@@ -28,7 +25,6 @@ _STATUSES: Final = (
     "failed",
     "cancelled",
 )
-_PAGE: Final = 50
 
 
 @command("runs", examples=("runs", "runs --status waiting", "runs --limit 100 --json", "runs --at 14:03"))
@@ -41,13 +37,16 @@ async def runs(
     at: At = None,
 ) -> None:
     """List the runs, newest first."""
+    from dashboard.views import newest_runs
+
     if status is not None and status not in _STATUSES:
         raise UsageWrong(
             name="--status", value=status, reason="runs have no such state", remedy=f"one of: {', '.join(_STATUSES)}"
         )
     async with shell.bus() as bus:
         then = await as_of(shell, bus, at)
-        found = [view async for view in _newest(bus, status, limit, None if then is None else then.position)]
+        at_position = None if then is None else then.position
+        found = [view async for view in newest_runs(bus, limit=limit, status=status, at=at_position)]
     if shell.json:
         shell.emit_all(view.as_dict() for view in found)
     elif found:
@@ -56,25 +55,6 @@ async def runs(
         shell.say(f"no run is {status}; all runs: {shell.command('runs')}")
     else:
         shell.say("no run yet", f"try: {shell.command('demo')}")
-
-
-async def _newest(bus: Bus, status: str | None, limit: int, at: int | None) -> AsyncIterator[RunView]:
-    from dashboard.views import is_run, run_view
-
-    before = None if at is None else at + 1
-    given = 0
-    while rows := await bus.store.log.latest(_STARTS, limit=_PAGE, before=before):
-        for row in rows:
-            records = await bus.history(row.correlation_id, at=at)
-            view = run_view(records)
-            if view is None or not is_run(records) or records[0].position != row.position:
-                continue
-            if status in {None, view.status}:
-                yield view
-                given += 1
-                if given == limit:
-                    return
-        before = rows[-1].position
 
 
 def _table(views: list[RunView], width: int) -> list[Line]:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dashboard.cli.answers import RunName
 from dashboard.cli.command import command
-from dashboard.cli.events import as_dict, show
+from dashboard.cli.drawing import Growing, Shape, draw
+from dashboard.cli.events import show
 from dashboard.cli.labels import At, as_of
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import Line, cut
 from hive_errors import UsageWrong
 
 if TYPE_CHECKING:
-    from dashboard.views import TraceView
     from hive_bus import Bus, Record, Trace, TraceNode
-
-
-class Shape(StrEnum):
-    """How a trace is drawn."""
-
-    TREE = "tree"
-    TIMELINE = "timeline"
-    LOG = "log"
 
 
 @command("trace", examples=("trace @", "trace 7k3m --as timeline", "trace @ --as log --follow", "trace @ --at @40"))
@@ -66,24 +57,7 @@ async def trace(
         else:
             if follow:
                 records = await _until_the_end(bus, run_id)
-            _draw(shell, records, shape, now=bus.now() if then is None else then.time)
-
-
-def _draw(shell: Shell, records: list[Record], shape: Shape, *, now: int) -> None:
-    from dashboard.views import trace_view
-
-    view = trace_view(records, now=now)
-    assert view is not None, "a correlation has at least one record"
-    if shell.json:
-        shell.emit(view.as_dict())
-    else:
-        shell.print(*_lines(view, shape, shell.width))
-
-
-def _lines(view: TraceView, shape: Shape, width: int) -> list[Line]:
-    from dashboard.cli.tree import timeline, tree
-
-    return tree(view, width=width) if shape is Shape.TREE else timeline(view, width=width)
+            draw(shell, records, shape, now=bus.now() if then is None else then.time)
 
 
 async def _causes(shell: Shell, traced: Trace) -> None:
@@ -131,28 +105,14 @@ async def _follow_log(shell: Shell, bus: Bus, run_id: str, *, after: int, is_run
 async def _follow_drawing(shell: Shell, bus: Bus, records: list[Record], shape: Shape) -> None:
     """Redraw on a terminal as events come; on a pipe, draw once when the run has ended."""
     from agents.run import Run
-    from dashboard.views import trace_view
 
-    run_id = records[0].correlation_id
-    seen: list[Record] = []
+    run_id, known = records[0].correlation_id, records[-1].position
     if not (shell.live and shell.out.is_terminal):
-        _draw(shell, await _until_the_end(bus, run_id), shape, now=bus.now())
+        draw(shell, await _until_the_end(bus, run_id), shape, now=bus.now())
         return
-    from rich.live import Live
-    from rich.text import Text
-
-    from dashboard.cli.live import fitting
-
-    with Live(console=shell.out, refresh_per_second=8, transient=True) as live:
+    with Growing(shell, shape, now=bus.now, drawn=False) as picture:
         async for record in Run(bus, run_id).events():
-            seen.append(record)
-            if record.position < records[-1].position:
-                continue
-            view = trace_view(seen, now=bus.now())
-            assert view is not None
-            lines = fitting(_lines(view, shape, shell.width), shell.out.height)
-            live.update(Text("\n").join(Text.assemble(*line) for line in lines))
-    _draw(shell, seen, shape, now=bus.now())
-
-
-__all__ = ["Shape", "as_dict", "trace"]
+            picture.add(record)
+            # What is known already is drawn at once, not event by event.
+            picture.drawn = picture.drawn or record.position >= known
+    draw(shell, picture.records, shape, now=bus.now())

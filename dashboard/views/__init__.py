@@ -1,6 +1,6 @@
 """Views: pure functions from records to frozen values that the command line and the HTTP API show alike.
 
-No HTTP and no terminal here. Only ``reading`` and ``then`` ask the bus; to all others, whoever has records passes them in.
+No HTTP and no terminal here. Only ``reading``, ``runs`` and ``then`` ask the bus; to all others, whoever has records passes them in.
 """
 
 from dashboard.views.activity import Activity, activities, effect_topics
@@ -11,6 +11,7 @@ from dashboard.views.presence import AgentView, ProcessView, agent_views, proces
 from dashboard.views.reading import read_agents, read_status
 from dashboard.views.run import Question, RunView, TaskView
 from dashboard.views.run_fold import RunFold, is_run, run_view
+from dashboard.views.runs import newest_runs
 from dashboard.views.span import Segment, Span
 from dashboard.views.spans import Spans, span_tree
 from dashboard.views.status import CapabilityView, GroupView, StatusView
@@ -52,6 +53,7 @@ __all__ = [
     "cost_of",
     "effect_topics",
     "is_run",
+    "newest_runs",
     "process_view",
     "read_agents",
     "read_agents_at",

@@ -124,14 +124,14 @@ def _queues_of(agent: AgentView) -> set[str]:
     }  # fmt: skip
 
 
-async def effects(bus: Bus, start: int, *, until: int | None = None) -> list[Record]:
-    """The newest events of effects above ``start`` (and up to ``until``), in log order; ``MOST`` of them."""
+async def effects(bus: Bus, start: int, *, until: int | None = None, most: int = MOST) -> list[Record]:
+    """The newest events of effects above ``start`` (and up to ``until``), in log order; ``most`` of them."""
     log = bus.store.log
     topics = effect_topics(await log.topics())
     found: list[Record] = []
     before = None if until is None else until + 1
-    while topics and len(found) < MOST:
-        rows = await log.latest(topics, limit=min(PAGE, MOST - len(found)), before=before)
+    while topics and len(found) < most:
+        rows = await log.latest(topics, limit=min(PAGE, most - len(found)), before=before)
         found += [Record._make(row) for row in rows if row.position > start]
         if len(rows) < PAGE or rows[-1].position <= start:
             break

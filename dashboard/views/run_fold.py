@@ -25,6 +25,8 @@ class RunFold:
         self._tasks: dict[str, TaskView] = {}
         self._questions: dict[str, Question] = {}
         self._conversations: dict[str, str] = {}
+        self._events = 0
+        self._last: Record | None = None
 
     def add(self, record: Record) -> None:
         """Fold one record; they come in log order."""
@@ -37,7 +39,8 @@ class RunFold:
                 requested_at=record.recorded_at,
                 metadata=record.metadata,
             )
-        self._change(position=record.position, events=self.run.events + 1, last_at=record.recorded_at)
+        self._events += 1
+        self._last = record
         fold = _FOLDS.get(record.topic)
         if fold is not None and isinstance(record.data, dict):
             fold(self, record, record.data)
@@ -45,13 +48,21 @@ class RunFold:
     @property
     def view(self) -> RunView | None:
         """The run as it is now."""
-        run = self.run
-        if run is None:
+        run, last = self.run, self._last
+        if run is None or last is None:
             return None
         tasks, questions = tuple(self._tasks.values()), tuple(self._questions.values())
         working = any(task.status in ("queued", "working", "reviewing", "merging") for task in tasks)
         status = "waiting" if run.status == "running" and questions and not working else run.status
-        return replace(run, tasks=tasks, questions=questions, status=status)
+        return replace(
+            run,
+            tasks=tasks,
+            questions=questions,
+            status=status,
+            position=last.position,
+            events=self._events,
+            last_at=last.recorded_at,
+        )
 
     # What the folds below change.
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from dashboard.views.activity import activities
 from dashboard.views.presence import AgentView, ProcessView, agents_then
-from dashboard.views.reading import COUNTED, GONE, MOST, RUN_TOPICS, capabilities, effects
+from dashboard.views.reading import COUNTED, GONE, RUN_TOPICS, capabilities, effects
 from dashboard.views.status import StatusView
 from hive_bus import Bus, Moment, Record
 from hive_bus.enrolment import last_registrations
@@ -19,6 +19,8 @@ from hive_bus.epochs import distance
 
 SAID: Final = 1000
 """Events of agents, the newest before the moment, that are looked at."""
+SAMPLED: Final = 2000
+"""Events of effects, the newest before the moment, that latencies are made of."""
 _PRESENCE: Final = ("agent.online", "agent.offline", "agent.draining")
 
 
@@ -38,8 +40,8 @@ async def read_status_at(bus: Bus, moment: Moment, *, seconds: float, place: str
     since = now - round(seconds * 1_000_000)
     start = await store.log.position_at(since)
     agents = await read_agents_at(bus, moment)
-    records = await effects(bus, start, until=moment.position)
-    sampled = (now - records[0].recorded_at) / 1_000_000 if len(records) >= MOST else seconds
+    records = await effects(bus, start, until=moment.position, most=SAMPLED)
+    sampled = (now - records[0].recorded_at) / 1_000_000 if len(records) >= SAMPLED else seconds
     counts = await store.figures.counts(list(RUN_TOPICS.values()), after=start, limit=COUNTED, until=moment.position)
     return StatusView(
         database=place,
