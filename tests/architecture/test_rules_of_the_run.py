@@ -24,7 +24,7 @@ def test_is_skipped(): pass
 """
 
 
-def _run_pytest(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def _run_pytest(directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
         [
@@ -37,6 +37,7 @@ def _run_pytest(directory: Path, **environment: str) -> subprocess.CompletedProc
             directory,
             "-p",
             "tests.conftest",
+            *words,
             directory,
         ],
         cwd=ROOT,
@@ -47,13 +48,14 @@ def _run_pytest(directory: Path, **environment: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.parametrize("words", [(), ("--numprocesses=2",)], ids=["one process", "two"])
 @pytest.mark.parametrize(("environment", "status"), [({}, 0), ({"CI": "true"}, 1)], ids=["at home", "in CI"])
 def test_a_skipped_test_fails_only_where_nothing_may_be_skipped(
-    tmp_path: Path, environment: dict[str, str], status: int
+    tmp_path: Path, environment: dict[str, str], status: int, words: tuple[str, ...]
 ) -> None:
-    """A skip is counted at home, and fails the run where `CI` is set."""
+    """A skip is counted at home, and fails the run where `CI` is set, however many processes share the tests."""
     (tmp_path / "test_planted.py").write_text(SKIPPED)
-    run = _run_pytest(tmp_path, **environment)
+    run = _run_pytest(tmp_path, *words, **environment)
     assert run.returncode == status, run.stdout + run.stderr
     assert "skipped: 1" in run.stdout
     assert "1 passed, 1 skipped" in run.stdout
