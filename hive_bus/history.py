@@ -10,13 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic_core import from_json
+
 from hive_bus.lineage import lineage, read_branch
 from hive_bus.record import Record
 from hive_bus.subscription import to_records
+from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog
 from hive_errors import NotFound
 
 _SHORTEST_PREFIX: Final = 4
+IMPORTED: Final = "imported"
+"""Where the metadata of an imported event say at which position and when it was first recorded."""
 _RUN_STARTS: Final = ("workflow.requested", "workflow.forked")
 
 
@@ -114,7 +119,16 @@ async def history(log: EventLog, name: str, *, after: int = 0, at: int | None = 
     A branch's with what it inherits.
     """
     segments = await lineage(log, await resolve(log, name))
-    return [record async for rows in read_branch(log, segments, after=after, upto=at) for record in to_records(rows)]
+    pages = read_branch(log, segments, after=after, upto=at)
+    return [record async for rows in pages for record in to_records(list(map(_first_recorded, rows)))]
+
+
+def _first_recorded(row: StoredEvent) -> StoredEvent:
+    """The event as of when it happened: an imported one was recorded elsewhere before (see ``transfer``)."""
+    if row.metadata is None or IMPORTED not in row.metadata:
+        return row
+    said = from_json(row.metadata).get(IMPORTED)
+    return row._replace(recorded_at=said["recorded_at"]) if isinstance(said, dict) else row
 
 
 async def trace(log: EventLog, name: str, *, at: int | None = None) -> Trace:

@@ -271,3 +271,15 @@ class MomentInvalid(BusError):
     value: str
     reason: str
     remedy: str
+
+
+@dataclass(eq=False, kw_only=True)
+class HistoryUnusable(BusError):
+    """A history file cannot be written or read, or what it holds cannot be imported here."""
+
+    code = "HIVE-BUS-021"
+    sentence = "history {file}: {reason}"
+    hint = "`hive history export RUN FILE` writes one; a run that has ended can be imported into a hive that does not have it"
+
+    file: str
+    reason: str

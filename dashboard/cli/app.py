@@ -25,6 +25,7 @@ MODULES: Final = (
     "status",
     "parked",
     "checks",
+    "history",
     "db",
     "mirror",
     "doctor",
@@ -36,7 +37,7 @@ ORDER: Final = (
     *("usage", "diff"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
-    *("validate", "audit", "redrive", "db", "mirror", "doctor"),
+    *("validate", "audit", "redrive", "history", "db", "mirror", "doctor"),
 )
 """The commands as `hive --help` lists them."""
 

@@ -20,6 +20,7 @@ _USAGE: Final = frozenset(
         "ExpressionError",
         "FieldMissing",
         "FileUnusable",
+        "HistoryUnusable",
         "InvalidTopic",
         "ModelNotChosen",
         "ModelNotInstalled",

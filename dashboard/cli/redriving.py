@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -12,9 +11,9 @@ from dashboard.cli.shell import Shell
 from hive_bus import Bus
 from hive_bus.dispatch import partition_of
 from hive_bus.replay import Difference, keys_of_run, redrive
+from hive_bus.transfer import read_history
 from hive_core_db.records import Partition, StoredEvent
 from hive_core_db.store import EventLog
-from hive_errors import FileUnusable
 
 _STARTS = ("workflow.requested", "workflow.forked")
 _PAGE = 100
@@ -34,7 +33,7 @@ async def differences_of_runs(shell: Shell, run: str | None) -> AsyncIterator[tu
 
 
 async def differences_of_file(path: Path) -> AsyncIterator[tuple[str, Difference]]:
-    """What today's brains decide otherwise, of every run of an exported history. Raises :class:`FileUnusable`."""
+    """What today's brains decide otherwise, of every run of an exported history. Raises :class:`HistoryUnusable`."""
     log = ListedLog(read_history(path))
     for run_id in log.runs():
         # Nothing but these reads is asked of it: redrive changes nothing and follows nothing.
@@ -64,26 +63,6 @@ async def _of_run(log: EventLog, run_id: str, checkpoints: _Checkpoints | None) 
             upto = last if checkpoints is None else await checkpoints.of(brain.name, key)
             async for difference in redrive(log, brain, key, upto=upto):
                 yield difference
-
-
-def read_history(path: Path) -> list[StoredEvent]:
-    """The rows of an exported history: one JSON object for each event, by column. Raises :class:`FileUnusable`."""
-    rows = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise FileUnusable(path=str(path), reason=f"it cannot be read: {problem}") from problem
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            given = json.loads(line)
-            rows.append(StoredEvent(**given))
-        except (ValueError, TypeError) as problem:
-            raise FileUnusable(
-                path=f"{path}:{number}",
-                reason=f"it is no event of an exported history: {problem}",
-                remedy="in a checkout, python -m tests.golden.record FILE DATABASE writes one",
-            ) from problem
-    return sorted(rows, key=lambda row: row.position)
 
 
 class ListedLog:

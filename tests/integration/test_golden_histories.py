@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from agents.queen import Queen
 from agents.reviewer import Reviewer
 from dashboard.cli.checks import redrive as redrive_command
 from dashboard.cli.exits import FAILED
-from dashboard.cli.redriving import differences_of_file, read_history
+from dashboard.cli.redriving import differences_of_file
 from dashboard.cli.shell import Shell
 from hive_bus.brain import Input
 from hive_bus.bus import open_bus
@@ -25,9 +25,9 @@ from hive_bus.event import Draft, Event
 from hive_bus.events.drone import DroneMessage
 from hive_bus.events.model import ModelRequested
 from hive_bus.replay import Difference, keys_of_run, redrive
+from hive_bus.transfer import export_history, import_history, read_history
 from hive_core_db.audit import audit
-from hive_core_db.records import StoredEvent
-from tests.golden.record import HISTORIES, export
+from tests.golden.record import HISTORIES
 from tests.support.console import Console
 
 FILES = sorted(HISTORIES.glob("*.jsonl"))
@@ -146,14 +146,16 @@ async def test_a_brain_that_fails_on_an_old_event_is_an_answer_too(
     assert "KeyError: 'verdict'" in said
 
 
-async def test_a_log_on_disk_gives_the_same_answer_as_the_file(tmp_path: Path) -> None:
-    """Put into a new database, with its positions and ids, the history passes the auditor and redrives silently from there."""
-    path = tmp_path / "hive.db"
-    async with open_bus(str(path)):
-        pass
-    _import(path, read_history(DEMO))
-    assert list(map(str, audit(f"sqlite:///{path}"))) == []
-    async with open_bus(str(path)) as bus:
+async def test_a_hive_that_imports_it_gives_the_same_answer_as_the_file(hive_url: str, tmp_path: Path) -> None:
+    """In another hive, under other positions, the history passes the auditor, redrives silently, and is exported as it was."""
+    rows = read_history(DEMO)
+    async with open_bus(hive_url) as bus:
+        for number in range(3):
+            await bus.publish(
+                Draft(event=DroneMessage(drone_id="d", text=str(number)), correlation_id="something-else")
+            )
+        (done,) = await import_history(bus, rows)
+        assert not done.already
         run = await bus.resolve("@")
         found = [
             difference
@@ -161,17 +163,21 @@ async def test_a_log_on_disk_gives_the_same_answer_as_the_file(tmp_path: Path) -
             for key in await keys_of_run(bus.store.log, brain, run)
             async for difference in redrive(bus.store.log, brain, key, upto=await bus.head())
         ]
-    assert found == []
-    export(path, tmp_path / "again.jsonl")
-    assert (tmp_path / "again.jsonl").read_text() == DEMO.read_text()
-
-
-def _import(path: Path, rows: Sequence[StoredEvent]) -> None:
-    db = sqlite3.connect(path, isolation_level=None)
-    marks = ", ".join("?" * len(StoredEvent._fields))
-    db.executemany(f"INSERT INTO events ({', '.join(StoredEvent._fields)}) VALUES ({marks})", rows)
-    db.executemany("INSERT OR IGNORE INTO topics VALUES (?)", [(row.topic,) for row in rows])
-    db.close()
+        assert found == []
+        await export_history(bus.store.log, tmp_path / "again.jsonl", run=run)
+    assert await asyncio.to_thread(lambda: list(map(str, audit(hive_url)))) == []
+    again = read_history(tmp_path / "again.jsonl")
+    first = again[0].position
+    kept = [row for row in rows if not row.topic.startswith("agent.")]
+    places = {row.position: first + number for number, row in enumerate(kept)}
+    assert again == [
+        row._replace(
+            position=places[row.position],
+            append_first=first,
+            cause_position=row.cause_position and places[row.cause_position],
+        )
+        for row in kept
+    ]
 
 
 def test_every_run_of_the_demo_redrives_silently(tmp_path: Path) -> None:
@@ -181,6 +187,6 @@ def test_every_run_of_the_demo_redrives_silently(tmp_path: Path) -> None:
     assert console("demo", "--break").code == 1
     found = console("redrive", "--all")
     assert (found.code, found.out, found.err) == (0, "", "")
-    export(tmp_path / ".hive" / "hive.db", tmp_path / "both.jsonl")
+    assert console("history", "export", "--all", "both.jsonl").code == 0
     found = console("redrive", "both.jsonl")
     assert (found.code, found.out, found.err) == (0, "", "")
