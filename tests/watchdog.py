@@ -8,7 +8,7 @@ A sampling thread looks at every callback that is running on any event loop of t
 
 Neither counts wall time alone, so a machine that is busy or stalled accuses nobody: a thread that could run but gets no processor is not
 asleep and uses no processor time, and while the whole machine stands still the sampler takes no samples. Both facts come from ``/proc``:
-outside Linux the watchdog is blind.
+outside Linux the watchdog is blind. A helper in ``tests/support`` that waits for a program (psql, a server that starts) is excused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
 
 WAIT_LIMIT = 0.25
 # Coverage makes Python code about three times slower, and the slowest machines do half of what the fast ones do.
@@ -32,6 +32,8 @@ COMPUTE_LIMIT = 1.5
 TICK = 0.02
 # A sampler that was itself held up has not seen the thread sleep through the gap: so many sightings, apart from the time between them.
 SIGHTINGS = int(WAIT_LIMIT / TICK / 2)
+ROOT = f"{Path(__file__).parents[1]}/"
+HELPERS = f"{ROOT}tests/support/"
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -123,7 +125,7 @@ class LoopWatchdog:
             seen.place, seen.asleep_since, seen.seen_asleep = place, now, 0
             return
         seen.seen_asleep += 1
-        if seen.seen_asleep >= SIGHTINGS and now - seen.asleep_since >= WAIT_LIMIT:
+        if seen.seen_asleep >= SIGHTINGS and now - seen.asleep_since >= WAIT_LIMIT and not _is_helper(frame):
             self._report(seen, thread, f"waited for {now - seen.asleep_since:.2f} s and longer")
 
     def _report(self, seen: _Sighting, thread: int, what: str) -> None:
@@ -131,6 +133,17 @@ class LoopWatchdog:
         frame = sys._current_frames().get(thread)
         stack = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
         self.findings.append(f"a callback of the event loop {what}; it was here:\n{stack}")
+
+
+def _is_helper(frame: FrameType | None) -> bool:
+    """Whether the innermost code that is neither Python's own nor a package's belongs to a helper of tests."""
+    while frame is not None and not _is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith(HELPERS)
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(ROOT) and "site-packages" not in file
 
 
 def _state_of(native: int) -> tuple[bool, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.console import on_terminal
 from tests.watchdog import COMPUTE_LIMIT, LoopWatchdog
 
 pytestmark = pytest.mark.may_block("blocked loops are what the watchdog is shown")
@@ -38,6 +40,10 @@ async def _compute_on_the_loop() -> None:
 
 async def _work_in_a_thread() -> None:
     await asyncio.to_thread(time.sleep, 0.5)
+
+
+async def _call_a_helper_that_waits() -> None:
+    on_terminal(["sleep", "0.5"], Path("/"), os.environ, columns=80)
 
 
 async def _compute_for_a_moment() -> None:
@@ -72,9 +78,9 @@ def test_long_computing_is_seen() -> None:
     assert "computed" in finding
 
 
-@pytest.mark.parametrize("innocent", [_work_in_a_thread, _compute_for_a_moment])
+@pytest.mark.parametrize("innocent", [_work_in_a_thread, _call_a_helper_that_waits, _compute_for_a_moment])
 def test_waiting_elsewhere_and_short_computing_are_no_findings(innocent: object) -> None:
-    """What waits in a worker thread, or computes for a moment, is accused of nothing."""
+    """What waits in a worker thread or for a program of the test's, or computes for a moment, is accused of nothing."""
     with LoopWatchdog() as watchdog:
         asyncio.run(innocent())  # type: ignore[operator]  # a parameter of two coroutine functions
     assert watchdog.findings == []
