@@ -42,6 +42,7 @@ from hive_bus.events import (
     WorkflowResumeRequested,
 )
 from hive_bus.limit import Limit
+from hive_bus.mirror.settings import NatsSettings
 from hive_bus.registry import HEALTH_SECONDS
 from hive_bus.tasks import together
 from hive_core_db.records import AppendRequest, Conflict, NotQuiet, WorkEnd, WorkItem
@@ -66,6 +67,7 @@ class Hive:
         brains, hands: A program's own, hosted beside the hive's.
         health_seconds: How often the process looks whether it is well.
         limits: What all processes together may use, by key; see docs/settings.md.
+        nats: The NATS server that the live tail comes from; see ``open_bus``.
     """
 
     def __init__(
@@ -83,11 +85,12 @@ class Hive:
         serve: bool = True,
         health_seconds: float = HEALTH_SECONDS,
         limits: Mapping[str, Limit] | None = None,
+        nats: NatsSettings | str | None = None,
     ) -> None:
         self.workspace = Path(workspace)
         self.model = model
         self.tools = tools if tools is not None else builtin_tools()
-        self._url, self._bus = url, bus
+        self._url, self._bus, self.nats = url, bus, nats
         self._policy, self._open, self._brains, self._hands = policy, open_model, brains, hands
         self._serve = serve
         self._health_seconds, self._limits = health_seconds, limits
@@ -106,7 +109,7 @@ class Hive:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._bus is None:
-                self._bus = await open_bus(self._url, source="hive")
+                self._bus = await open_bus(self._url, source="hive", nats=self.nats)
                 stack.push_async_callback(self._close_bus)
             if self._serve:
                 colony = self._host = Colony(

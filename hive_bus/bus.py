@@ -19,7 +19,7 @@ from hive_bus import history
 from hive_bus.envelope import Collector, current_handler, encode_event, work_changes
 from hive_bus.epochs import announced, same_epoch
 from hive_bus.event import Draft, Event
-from hive_bus.guards import Guard, guard_of
+from hive_bus.guards import Guard, guard_of, guarded, no_run
 from hive_bus.ids import Ids
 from hive_bus.lease import TTL, ProcessLease, process_info, reap_dead
 from hive_bus.record import Record
@@ -42,10 +42,11 @@ from hive_core_db.records import (
     Verdict,
 )
 from hive_core_db.store import Store
-from hive_errors import BusClosed, DuplicateMismatch, Fenced, GuardedTopic, StoreError, StreamConflict, WorkEnded
+from hive_errors import BusClosed, DuplicateMismatch, Fenced, StreamConflict, WorkEnded
 
 if TYPE_CHECKING:
     from hive_bus.history import Trace
+    from hive_bus.mirror.settings import NatsSettings
 
 
 class Bus:
@@ -140,7 +141,7 @@ class Bus:
         request = AppendRequest(
             epoch=self.writer.epoch,
             events=(new,),
-            expected={} if guard is None else _no_run(new),
+            expected={} if guard is None else no_run(new),
             work=work_changes((event,), built_in=False),
         )
         writer = self.writer
@@ -148,7 +149,7 @@ class Bus:
         if type(verdict) is Appended:
             return verdict.first
         if guard is not None and isinstance(verdict, Conflict):
-            raise _guarded(new, guard, verdict.stream)
+            raise guarded(new, guard, verdict.stream)
         return accepted(verdict).first
 
     async def append(
@@ -183,8 +184,8 @@ class Bus:
                     metadata=metadata if metadata is not None else draft.metadata,
                 )
             )
-        guarded = [(new, guard) for new in news if (guard := guard_of(new.topic)) is not None]
-        versions = {run: 0 for new, _ in guarded for run in _no_run(new)}
+        owned = [(new, guard) for new in news if (guard := guard_of(new.topic)) is not None]
+        versions = {run: 0 for new, _ in owned for run in no_run(new)}
         if expected is not None:
             versions[stream] = expected
         request = AppendRequest(
@@ -195,9 +196,9 @@ class Bus:
         )
         verdict = await self.writer.append(request)
         if isinstance(verdict, Conflict):
-            for new, guard in guarded:
-                if verdict.stream in _no_run(new) and verdict.expected == 0:
-                    raise _guarded(new, guard, verdict.stream)
+            for new, guard in owned:
+                if verdict.stream in no_run(new) and verdict.expected == 0:
+                    raise guarded(new, guard, verdict.stream)
         return accepted(verdict)
 
     async def submit(self, request: AppendRequest) -> Appended | AlreadyThere:
@@ -261,7 +262,7 @@ class Bus:
                     self.store.leases, owner=self.source, ttl=self.lease_seconds, info=self.about
                 )
                 await self._lease.open()
-                self._tasks.create_task(_renewed(self._lease), name="hive-bus lease")
+                self._tasks.create_task(self._lease.serve(), name="hive-bus lease")
             return self._lease
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
@@ -321,9 +322,9 @@ class Bus:
 
     async def _add(self, handler: Collector, new: NewEvent, item: Event | Draft, guard: Guard | None) -> int:
         if guard is not None:
-            for run in _no_run(new):
+            for run in no_run(new):
                 if await self.store.log.read_stream(run, limit=1):
-                    raise _guarded(new, guard, run)
+                    raise guarded(new, guard, run)
                 handler.expected[run] = 0
         handler.add(new, item)
         return 0
@@ -332,8 +333,16 @@ class Bus:
 class Opening:
     """What ``open_bus`` returns: await it for a bus to close yourself, or use it as an async context."""
 
-    def __init__(self, url: str | None, *, source: str | None, ids: Ids | None, store: Store | None) -> None:
-        self._url, self._source, self._ids, self._store = url, source, ids, store
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        source: str | None,
+        ids: Ids | None,
+        store: Store | None,
+        nats: NatsSettings | str | None,
+    ) -> None:
+        self._url, self._source, self._ids, self._store, self._nats = url, source, ids, store, nats
         self._bus: Bus | None = None
 
     def __await__(self) -> Generator[Any, None, Bus]:
@@ -350,7 +359,11 @@ class Opening:
             await self._bus.close()
 
     async def _open(self) -> Bus:
-        store = self._store if self._store is not None else await _open_store(self._url)
+        from hive_bus.config import default_url, nats_settings
+        from hive_core_db.engine import open_store
+
+        nats = nats_settings(self._nats, beside_address=self._url is None and self._store is None)
+        store = self._store or await open_store(self._url if self._url is not None else default_url())
         source = self._source if self._source is not None else _program()
         try:
             meta = await announced(store, source=source)
@@ -360,11 +373,20 @@ class Opening:
             raise
         bus = Bus(store, epoch=meta.epoch, head=head, source=source, ids=self._ids or Ids())
         await bus.start()
+        if nats is not None:
+            from hive_bus.mirror.feed import Feed
+
+            _ = bus.spawn(Feed(bus, nats).run(), name="hive-bus feed")
         return bus
 
 
 def open_bus(
-    url: str | None = None, *, source: str | None = None, ids: Ids | None = None, store: Store | None = None
+    url: str | None = None,
+    *,
+    source: str | None = None,
+    ids: Ids | None = None,
+    store: Store | None = None,
+    nats: NatsSettings | str | None = None,
 ) -> Opening:
     """Open the bus at an address.
 
@@ -373,16 +395,12 @@ def open_bus(
     upwards, else ``./.hive/hive.db``. ``source`` names this program in what it publishes
     (default: the program's name). ``ids`` and ``store`` replace the source of ids and the open
     store; the bus closes the store it was given.
+
+    ``nats`` names the server from which the live tail comes while it is well: settings, or an address; "" is none.
+    Without it ``HIVE_NATS``, and ``nats:`` of ``hive.yaml`` where the address comes from there too. It changes nothing but
+    who is asked for what is new.
     """
-    return Opening(url, source=source, ids=ids, store=store)
-
-
-async def _renewed(lease: ProcessLease) -> None:
-    """Renew until closed; a store that fails for good ends the lease, not the bus."""
-    try:
-        await lease.run()
-    except StoreError:
-        lease.lost.set()
+    return Opening(url, source=source, ids=ids, store=store, nats=nats)
 
 
 def accepted(verdict: Verdict) -> Appended | AlreadyThere:
@@ -406,22 +424,5 @@ def accepted(verdict: Verdict) -> Appended | AlreadyThere:
             assert_never(verdict)
 
 
-async def _open_store(url: str | None) -> Store:
-    from hive_bus.config import default_url
-    from hive_core_db.engine import open_store
-
-    return await open_store(url if url is not None else default_url())
-
-
 def _program() -> str:
     return Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "python"
-
-
-def _no_run(new: NewEvent) -> dict[str, int]:
-    """What must be empty for a guarded event: the run of its correlation id, and the run whose stream it goes to."""
-    return {f"{new.correlation_id}/run": 0, f"{new.stream.partition('/')[0]}/run": 0}
-
-
-def _guarded(new: NewEvent, guard: Guard, stream: str) -> GuardedTopic:
-    run = stream.removesuffix("/run")
-    return GuardedTopic(topic=new.topic, run=run, owner=guard.owner, instead=guard.instead.format(run=run))

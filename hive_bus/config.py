@@ -98,11 +98,11 @@ class Settings(BaseModel):
     )
     nats: NatsSettings | None = Field(
         default=None,
-        description="The NATS server that the log is mirrored to by `hive up`: its address, or keys. See below.",
+        description="The NATS server that `hive up` mirrors the log to, and that processes take its live tail from: its address, or keys. See below.",
         json_schema_extra={
             "unit": "address, or keys (in the environment: JSON)",
             "default": "none",
-            "why": "to let programs in any language follow the log",
+            "why": "to let programs in any language follow the log, and many processes without asking the database",
         },
     )
     health_seconds: float = Field(
@@ -186,6 +186,18 @@ def load_settings(
 def default_url() -> str:
     """The database's address: ``HIVE_DB``, else ``db:`` of the nearest ``hive.yaml`` upwards, else ``./.hive/hive.db``."""
     return os.environ.get(f"{PREFIX}DB") or load_settings().db
+
+
+def nats_settings(given: NatsSettings | str | None, *, beside_address: bool) -> NatsSettings | None:
+    """The NATS server that ``given`` means: settings, an address, "" for none; else ``HIVE_NATS``.
+
+    Else ``nats:`` of the nearest ``hive.yaml``, but only ``beside_address``: where the database's address comes from there too.
+    """
+    if given is None:
+        return load_settings().nats if beside_address or os.environ.get(f"{PREFIX}NATS") else None
+    if isinstance(given, str):
+        return load_settings({"nats": given}).nats if given else None
+    return given
 
 
 def nearest_file(directory: Path) -> Path | None:

@@ -11,6 +11,8 @@ from typing import Final
 
 from hive_bus.effects import Intent
 from hive_bus.event import event_class, registered_topics, topics_known
+from hive_core_db.records import NewEvent
+from hive_errors import GuardedTopic
 
 _LIFECYCLE: Final = ("started", "attempt_failed", "superseded", "failed", "cancelled")
 _OWNED: Final[dict[str, tuple[str, str]]] = {
@@ -108,3 +110,14 @@ def _guards_of_users() -> dict[str, Guard]:
         guards.update(dict.fromkeys((*intent.ends(), *(f"{family}.{word}" for word in _LIFECYCLE)), guard))
     _users, _users_known = guards, known
     return guards
+
+
+def no_run(new: NewEvent) -> dict[str, int]:
+    """What must be empty for a guarded event: the run of its correlation id, and the run whose stream it goes to."""
+    return {f"{new.correlation_id}/run": 0, f"{new.stream.partition('/')[0]}/run": 0}
+
+
+def guarded(new: NewEvent, guard: Guard, stream: str) -> GuardedTopic:
+    """The error for an event whose run, by its stream, is alive."""
+    run = stream.removesuffix("/run")
+    return GuardedTopic(topic=new.topic, run=run, owner=guard.owner, instead=guard.instead.format(run=run))

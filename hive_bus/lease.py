@@ -91,6 +91,13 @@ class ProcessLease:
             self.lost.set()
         return False
 
+    async def serve(self) -> None:
+        """As ``run``, beside a bus: a store that fails for good ends the lease, not the bus."""
+        try:
+            await self.run()
+        except StoreError:
+            self.lost.set()
+
     async def run(self) -> None:
         """Renew until closed or lost; a store that is busy or full is asked again at the next turn."""
         every = self.ttl / RENEWALS

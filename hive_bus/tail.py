@@ -1,7 +1,7 @@
 """The tail: how far the log is, and its newest rows, read once per process and shared.
 
 Rows of this process's own commits are handed over from memory; those of other
-processes are seen by a poll that runs only while somebody waits, and are read once.
+processes are offered by a feed, or seen by a poll that runs only while somebody waits, and are read once.
 A slow listener whose place has left the memory reads the log itself. The tail knows
 rows and positions; it knows neither topics nor bodies.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from hive_bus.writer import Writer
@@ -22,6 +23,13 @@ PAGE: Final = 1000
 POLL_SECONDS: Final = 0.015
 LONGEST_WAIT: Final = 1.0
 """Between two looks at a database that cannot answer, in seconds."""
+LATE_SECONDS: Final = 0.5
+"""So long may a feed let a position wait that is known to be in the log; then the log is read."""
+RELAYS: Final = "this process relays the log to NATS"
+UNATTENDED: Final = "nobody follows the log here yet"
+LONGEST_NAP: Final = 3600.0
+MOST_EARLY: Final = 64
+"""So many own commits are kept while what lies before them is on its way."""
 KEPT_ROWS: Final = 4096
 KEPT_BYTES: Final = 8_000_000
 
@@ -37,6 +45,7 @@ class Tail:
 
     def __init__(self, log: EventLog, writer: Writer, *, head: int) -> None:
         self.head = head
+        self.late_seconds = LATE_SECONDS
         self._log = log
         self._rows: list[StoredEvent] = []
         self._bytes = 0
@@ -48,8 +57,14 @@ class Tail:
         self._nap: asyncio.Future[None] | None = None
         self._idle = False
         self._closed = False
+        self._leave_feed: Callable[[str], None] | None = None
+        self._hole = False
+        self._moved_at = 0.0
+        self._attended = False
+        self._relays = 0
+        self._wanted: asyncio.Future[None] | None = None
         self._unsubscribe = writer.on_commit(self._committed)
-        log.watch(self._told)
+        log.watch(self.told)
 
     async def page(self, after: int, *, limit: int = PAGE) -> Sequence[StoredEvent]:
         """Rows with positions above ``after``, at least one: waits until there is one.
@@ -106,6 +121,11 @@ class Tail:
             if not self._waiters and not self._listeners:
                 await self._sleep(None)
                 continue
+            if self._leave_feed is not None and not self._hole:
+                if (rest := self._patience(loop.time())) > 0:
+                    await self._sleep(rest)
+                    continue
+                self._leave("it is late: the log goes on, and NATS does not")
             # A waiter that comes and goes with every event must not make every event a poll.
             if self._behind <= self.head and (wait := next_poll - loop.time()) > 0:
                 await self._sleep(wait)
@@ -122,10 +142,78 @@ class Tail:
         self._rouse()
         self._release()
 
+    async def wanted(self, told: Callable[[str], None]) -> None:
+        """Return once somebody follows the log in this process, and nothing in it reads the log for the others.
+
+        ``told`` hears what is in the way.
+        """
+        while not self._attended or self._relays:
+            told(RELAYS if self._relays else UNATTENDED)
+            self._wanted = asyncio.get_running_loop().create_future()
+            await self._wanted
+
+    def join(self, leave: Callable[[str], None]) -> bool:
+        """A feed offers every row from now on, so the log is not asked, until ``part``; False where it has to be.
+
+        A feed that lets what is in the log wait for too long is parted with, and ``leave`` is told why.
+        """
+        if self._relays:
+            leave(RELAYS)
+            return False
+        self._moved_at = asyncio.get_running_loop().time()
+        self._leave_feed = leave
+        return True
+
+    def part(self) -> None:
+        """There is no feed any more: the log is asked again, at once."""
+        if self._leave_feed is not None:
+            self._leave_feed, self._hole = None, False
+            self._rouse()
+
+    def offer(self, rows: Sequence[StoredEvent]) -> None:
+        """Rows as the log has them, without a hole: what is known is left out, and what lies behind a hole is read from the log."""
+        first, last = rows[0].position, rows[-1].position
+        if last <= self.head:
+            return
+        if first > self.head + 1:
+            self.unoffered(last)
+            return
+        self._extend(rows[self.head + 1 - first :])
+        self._go_on()
+
+    def unoffered(self, position: int) -> None:
+        """The log has this position, and no feed will offer it, or what comes before it: the log is read."""
+        self._hole = self._leave_feed is not None
+        self.told(position)
+        if self._hole and not self._idle:
+            self._rouse()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While it lasts the log itself is read, with no feed: for whoever feeds the others."""
+        self._relays += 1
+        self._look_again()
+        self._leave(RELAYS)
+        try:
+            yield
+        finally:
+            self._relays -= 1
+            self._look_again()
+
     async def refresh(self) -> int:
         """Ask the log how far it is, and return that; whoever waits below hears of it."""
-        self._told(await self._log.head())
+        self.told(await self._log.head())
         return max(self._behind, self.head)
+
+    def told(self, head: int) -> None:
+        """The log is known to be this far."""
+        if head > self._behind:
+            began = self._behind <= self.head
+            self._behind = head
+            if began and self._leave_feed is not None:
+                self._moved_at = asyncio.get_running_loop().time()
+            if head > self.head and not self._idle and (began or self._leave_feed is None):
+                self._rouse()
 
     async def _news(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
         waiter = loop.create_future()
@@ -140,11 +228,13 @@ class Tail:
                 timer.cancel()
 
     async def _look(self) -> None:
+        hole, self._hole = self._hole, False
         try:
             # `poll` may say None although somebody knows better: a commit of ours showed that others came before it.
             if self._behind > self.head or (await self._log.poll() or 0) > self.head:
                 await self._catch_up()
         except StoreError as problem:
+            self._hole = hole and self._leave_feed is not None
             # A locked file will be free again; anything else is for those who wait to hear.
             if not problem.retryable:
                 self._release(problem)
@@ -184,21 +274,30 @@ class Tail:
         whole = last - first == len(rows) - 1
         if whole and first == self.head + 1:
             self._extend(rows)
-            while self._early and (following := self._early.pop(self.head + 1, None)) is not None:
-                self._extend(following)
+            self._go_on()
         elif last > self.head:
             # Another process appended in between (the reader fetches its rows and ours in one go), or our other lane
             # did: its commit is handed over in this very moment.
-            if whole and not self._idle:
+            if whole and not self._idle and len(self._early) < MOST_EARLY:
                 self._early[first] = rows
-            self._told(last)
+            self.told(last)
 
-    def _told(self, head: int) -> None:
-        """The log is known to be this far."""
-        if head > self._behind:
-            self._behind = head
-            if head > self.head and not self._idle:
-                self._rouse()
+    def _go_on(self) -> None:
+        """Take what came too early, if it follows now."""
+        while self._early and (first := min(self._early)) <= self.head + 1:
+            rows = self._early.pop(first)
+            if rows[-1].position > self.head:
+                self._extend(rows[self.head + 1 - first :])
+
+    def _patience(self, now: float) -> float:
+        """Seconds that the feed may still take."""
+        return self._moved_at + self.late_seconds - now if self._behind > self.head else LONGEST_NAP
+
+    def _leave(self, reason: str) -> None:
+        leave = self._leave_feed
+        self.part()
+        if leave is not None:
+            leave(reason)
 
     def _extend(self, rows: Sequence[StoredEvent]) -> None:
         if self._rows and rows[0].position != self._rows[-1].position + 1:
@@ -211,6 +310,8 @@ class Tail:
             # An epoch begins within the page: numbers jump, so an index is no position. Readers go to the log.
             self._forget()
         self.head = rows[-1].position
+        if self._leave_feed is not None:
+            self._moved_at = asyncio.get_running_loop().time()
         for callback in tuple(self._listeners):
             callback(rows)
         self._release()
@@ -250,8 +351,16 @@ class Tail:
 
     def _attend(self) -> None:
         """Somebody listens: polling goes on, if it had stopped."""
+        if not self._attended:
+            self._attended = True
+            self._look_again()
         if self._idle:
             self._rouse()
+
+    def _look_again(self) -> None:
+        """Whoever waits to feed looks again."""
+        if self._wanted is not None:
+            _finish(self._wanted)
 
     def _rouse(self) -> None:
         self._idle = False

@@ -215,6 +215,16 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         "the store was busy or full when a group, the clock or a lease asked; it is asked again after the wait",
         (("error", ""), ("seconds", "s")),
     ),
+    Signal(
+        "tail.database",
+        "the live tail comes from the database from now on: NATS is away, late or in doubt, or this process relays",
+        (("position", "log position"), ("reason", "")),
+    ),
+    Signal(
+        "tail.nats",
+        "the live tail comes from NATS from now on, and the table of events is not asked for it",
+        (("position", "log position"),),
+    ),
 )
 """Everything that is logged, by name. A new line of code that logs needs a line here; a test compares both."""
 

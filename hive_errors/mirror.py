@@ -104,12 +104,12 @@ class MirrorMissing(MirrorError):
 
 @dataclass(eq=False, kw_only=True)
 class MirrorDoubt(MirrorError):
-    """What was sent to the mirror may not be there, or somebody else was first; the relay looks and goes on from there."""
+    """What was sent to the mirror may not be there, or what comes from it may not be the log; the log is asked instead."""
 
     code = "HIVE-MIRROR-008"
     retryable = True
     sentence = "the mirror is in doubt behind position {position}: {reason}"
-    hint = "nothing: the relay reads where the stream ends and goes on from there"
+    hint = "nothing: a relay reads where the stream ends, a subscriber reads the log, and both go on from there"
 
     position: int
     reason: str

@@ -99,7 +99,7 @@ async def agent(
     crews: list[Crew] = []
 
     async def serve() -> None:
-        async with open_bus(url, source=f"agent/{found.name}") as bus:
+        async with open_bus(url, source=f"agent/{found.name}", nats=shell.settings.nats) as bus:
             parts = [plural(len(found.subscriptions), "subscription"), plural(len(found.hands), "hand")]
             if shell.json:
                 shell.emit(

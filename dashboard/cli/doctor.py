@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dashboard.cli.command import command
 from dashboard.cli.exits import FAILED
@@ -17,6 +18,9 @@ from dashboard.cli.health import Check, Level
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import columns, plural, size
 from hive_errors import HiveError
+
+if TYPE_CHECKING:
+    from dashboard.views import ProcessView
 
 _SIGNS: dict[Level, tuple[str, str]] = {"ok": ("✓", "green"), "note": ("-", "yellow"), "problem": ("✗", "bold red")}
 _LEAST_DISK = 500 * 1024 * 1024
@@ -182,6 +186,7 @@ def _mirror(shell: Shell) -> Iterator[Check]:
         settings = shell.settings.nats
         if settings is None:
             return
+        from dashboard.views import live_tails
         from hive_bus.mirror.connection import connected
 
         async def version() -> str:
@@ -191,8 +196,23 @@ def _mirror(shell: Shell) -> Iterator[Check]:
 
         found = f"{settings.url}: nats-server {asyncio.run(version())} with JetStream"
         yield Check(name="NATS", level="ok", found=found)
+        if tails := live_tails(asyncio.run(_processes(shell))):
+            yield Check(name="live tail", level="ok", found=tails)
     except HiveError as error:
         yield Check(name="NATS", level="problem", found=error.message, remedy=error.advice)
+
+
+async def _processes(shell: Shell) -> list[ProcessView]:
+    """The processes that live, as their leases say."""
+    from dashboard.views import process_view
+    from hive_core_db.engine import open_store
+
+    try:
+        url = shell.url()
+    except HiveError:
+        return []  # there is no database yet, and nobody
+    async with await open_store(url) as store:
+        return [process_view(lease) for lease in await store.leases.live()]
 
 
 def _disk(place: Path) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -107,6 +108,7 @@ async def run(
         serve=not detach,
         health_seconds=shell.settings.health_seconds,
         limits=shell.settings.limits,
+        nats=shell.settings.nats,
     )
     if detach:
         async with hive:
@@ -233,7 +235,9 @@ async def up(
     )
 
     async def serve() -> None:
-        async with server_of(shell, nats) as server, hive:
+        async with AsyncExitStack() as stack:
+            hive.nats = server = await stack.enter_async_context(server_of(shell, nats))
+            await stack.enter_async_context(hive)
             if server is not None:
                 from hive_bus.mirror.relay import Relay
 

@@ -63,6 +63,8 @@ def _seconds(since: str) -> float:
 
 def _summary(view: StatusView, over: str, *, live: bool) -> Iterator[Line]:
     """How it is, in a few lines."""
+    from dashboard.views import live_tails
+
     yield [("database  ", "dim"), (view.database, "")]
     rate = f"{view.events_per_second:.2f} events/s over {over}"
     yield [("log       ", "dim"), (f"{view.log}, epoch {view.epoch}, at {view.head}; {rate}", "")]
@@ -71,6 +73,8 @@ def _summary(view: StatusView, over: str, *, live: bool) -> Iterator[Line]:
     yield [("runs      ", "dim"), (f"{asked}, {', '.join(ends)} over {over}{work}", "")]
     if not live:
         return
+    if tails := live_tails(view.processes):
+        yield [("live tail ", "dim"), (tails, "")]
     if not view.attention:
         yield [("health    ", "dim"), ("✓ nothing needs anybody's eye", "green")]
     for sentence in view.attention:

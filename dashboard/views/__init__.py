@@ -7,7 +7,7 @@ from dashboard.views.activity import Activity, activities, effect_topics
 from dashboard.views.comparison import Comparison, Effect, FileChange, Pair, TaskChange, compare
 from dashboard.views.comparison_reading import read_comparison
 from dashboard.views.cost import FREE, Cost, cost_of
-from dashboard.views.presence import AgentView, ProcessView, agent_views, process_view
+from dashboard.views.presence import AgentView, ProcessView, agent_views, live_tails, process_view
 from dashboard.views.reading import read_agents, read_status
 from dashboard.views.run import Question, RunView, TaskView
 from dashboard.views.run_fold import RunFold, is_run, run_view
@@ -53,6 +53,7 @@ __all__ = [
     "cost_of",
     "effect_topics",
     "is_run",
+    "live_tails",
     "newest_runs",
     "process_view",
     "read_agents",

@@ -54,7 +54,10 @@ class AgentView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessView:
-    """A process with a live lease: what it calls itself, where it is, and what is wrong with it."""
+    """A process with a live lease: what it calls itself, where it is, and what is wrong with it.
+
+    ``tail`` is where its live tail comes from, ``nats`` or ``database`` ("" where it has no NATS), ``tail_why`` why from the latter.
+    """
 
     owner: str
     lease_id: str
@@ -64,6 +67,8 @@ class ProcessView:
     draining: bool = False
     agents: tuple[str, ...] = ()
     wrong: Mapping[str, str]
+    tail: str = ""
+    tail_why: str = ""
 
 
 def agent_views(
@@ -125,7 +130,9 @@ def _said_then(record: Record, before: AgentView | None) -> AgentView:
 def process_view(lease: Lease) -> ProcessView:
     """A live lease as a process."""
     info = _info(lease)
-    wrong = info.get("wrong")
+    wrong, tail = info.get("wrong"), info.get("tail")
+    if not isinstance(tail, dict):
+        tail = {}
     return ProcessView(
         owner=lease.owner,
         lease_id=lease.lease_id,
@@ -135,7 +142,18 @@ def process_view(lease: Lease) -> ProcessView:
         draining=info.get("state") == "draining",
         agents=tuple(sorted(_agents(info))),
         wrong={str(name): str(message) for name, message in wrong.items()} if isinstance(wrong, dict) else {},
+        tail=str(tail.get("source", "")),
+        tail_why=str(tail.get("why", "")),
     )
+
+
+def live_tails(processes: Sequence[ProcessView]) -> str:
+    """A sentence on where processes' live tails come from; "" where none has a NATS server."""
+    fed = [process for process in processes if process.tail]
+    if not fed:
+        return ""
+    others = [f"{one.owner} (pid {one.pid}) from the database: {one.tail_why}" for one in fed if one.tail != "nats"]
+    return "; ".join([f"from NATS in {len(fed) - len(others)} of {len(fed)}", *others])
 
 
 def _of_lease(lease: Lease, *, lost: bool) -> list[AgentView]:

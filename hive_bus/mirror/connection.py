@@ -102,12 +102,13 @@ class Connection:
             raise ApiRefused(int(error.get("err_code", 0)), str(error.get("description", "")))
         return answer
 
-    async def publish(self, subject: str, body: bytes) -> None:
+    async def publish(self, subject: str, body: bytes, *, reply: str = "") -> None:
         """Say something on core NATS: who is there hears it."""
         from nats.errors import Error
 
         try:
-            await self.client.publish(subject, body)
+            with cancellation_kept():
+                await self.client.publish(subject, body, reply=reply)
         except (Error, OSError) as problem:
             raise self.unreachable(problem) from problem
 
@@ -166,8 +167,10 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncIterator[Connection]:
-    """Connect, look whether the server can hold a mirror, and close in the end.
+async def connected(
+    settings: NatsSettings, *, name: str = "hive", client: Publisher | None = None
+) -> AsyncIterator[Connection]:
+    """Connect, look whether the server can hold a mirror, and close in the end; ``client`` is a new one in place of nats-py's own.
 
     Raises :class:`MirrorUnreachable`, :class:`MirrorUnsuitable`, :class:`MirrorClientMissing`.
     """
@@ -178,7 +181,7 @@ async def connected(settings: NatsSettings, *, name: str = "hive") -> AsyncItera
     except ModuleNotFoundError as problem:
         raise MirrorClientMissing(package="nats-py") from problem
 
-    client = Publisher()
+    client = client or Publisher()
     connection = Connection(client, settings.url)
 
     async def failed(problem: Exception) -> None:

@@ -108,9 +108,44 @@ def encode(row: StoredEvent, prefix: str, *, max_payload: int, blob: bool | None
     return Message(prefix + row.topic, headers, body, blob)
 
 
+def decode(position: int, topic: str, headers: Mapping[str, str], body: bytes) -> StoredEvent:
+    """The row of a message, column by column what the database has. Not for one whose body is in the database (``BLOB``).
+
+    Raises :class:`ValueError` where no relay published it at this position, or a byte of its body is another.
+    """
+    try:
+        if int(headers[EXPECTED_SEQUENCE]) != position - 1:
+            raise ValueError(f"it was published to follow {headers[EXPECTED_SEQUENCE]}")
+        digest, causation, cause = headers[DIGEST], headers.get("Hive-Causation-Id"), headers.get("Hive-Cause-Position")
+        decided, metadata = headers.get("Hive-Decided-By"), headers.get("Hive-Metadata")
+        if sha256(body).hexdigest() != digest:
+            raise ValueError("its body is not what its digest says")
+        return StoredEvent(
+            position,
+            headers[EVENT_ID],
+            decode_text(headers["Hive-Stream"]),
+            int(headers["Hive-Version"]),
+            topic,
+            decode_text(headers["Hive-Correlation-Id"]),
+            None if causation is None else decode_text(causation),
+            None if cause is None else int(cause),
+            None if decided is None else decode_text(decided),
+            decode_text(headers["Hive-Source"]),
+            int(headers["Hive-Schema-Version"]),
+            body.decode(),
+            None if metadata is None else decode_text(metadata),
+            digest,
+            int(headers["Hive-Append-First"]),
+            int(headers["Hive-Occurred-At"]),
+            int(headers["Hive-Recorded-At"]),
+        )
+    except KeyError as missing:
+        raise ValueError(f"it has no header {missing.args[0]}") from missing
+
+
 def decode_text(value: str) -> str:
     """The text that a header stands for."""
-    return unquote(value, errors="strict")
+    return unquote(value, errors="strict") if "%" in value else value
 
 
 def is_ours(headers: Mapping[str, str]) -> bool:

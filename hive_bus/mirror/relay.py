@@ -73,11 +73,12 @@ class Relay:
         alone: bool = True,
         silence: float = SILENCE,
         patience: float = PATIENCE,
+        tick: float = TICK,
     ) -> None:
         self.state = RelayState()
         self._bus, self._settings = bus, settings
         self._window, self._ack_seconds, self._alone = window, ack_seconds, alone
-        self._silence, self._patience = silence, patience
+        self._silence, self._patience, self._every = silence, patience, tick
         self._sure: tuple[str, int] = ("", 0)
         self._ticked = 0.0
 
@@ -136,6 +137,10 @@ class Relay:
 
     async def _work(self, connection: Connection, lease: str | None) -> None:
         """Publish until this lease is lost, or something fails."""
+        with self._bus.tail.reading():
+            await self._relay(connection, lease)
+
+    async def _relay(self, connection: Connection, lease: str | None) -> None:
         self.state.working = True
         fruitless = 0
         while True:
@@ -171,8 +176,8 @@ class Relay:
             if not rows:
                 await window.settle()
                 self.state.mirrored = window.sure
-                await self._bus.tail.wait(window.sent, timeout=max(0.0, self._ticked + TICK - loop.time()))
-            if loop.time() >= self._ticked + TICK:
+                await self._bus.tail.wait(window.sent, timeout=max(0.0, self._ticked + self._every - loop.time()))
+            if loop.time() >= self._ticked + self._every:
                 self._ticked = loop.time()
                 if not await self._tick(connection, known, window, lease):
                     await window.settle()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 # A sleeping loop is what one tests; a server that starts sends no signal that the other could wait for.
 MAY_SLEEP = {"tests/unit/test_watchdog.py", "tests/support/postgres.py", "tests/support/nats_server.py"}
 MAY_SLEEP |= {"tests/support/nats_cluster.py"}
-# A server that was killed, or forgot everything, is asked until it has what it should have.
-MAY_SLEEP |= {"tests/support/mirrors.py"}
+# A server that was killed, or forgot everything, is asked until it has what it should have; and where a live tail comes from, until it is that.
+MAY_SLEEP |= {"tests/support/mirrors.py", "tests/support/followers.py"}
 # How long their effects take, and when trouble comes, is their plot; nobody waits for an outcome with it.
 MAY_SLEEP |= {
     "tests/integration/capacity_process.py",

@@ -17,6 +17,7 @@ from hive_bus.mirror.stream import find, mirrored
 from hive_errors import HiveError, MirrorUnreachable
 
 QUICK = 0.2
+TICK = 0.1
 
 
 class Noted(Event, topic="mirror_test.noted"):
@@ -27,10 +28,12 @@ class Noted(Event, topic="mirror_test.noted"):
 
 
 @asynccontextmanager
-async def relaying(bus: Bus, settings: NatsSettings, number: int = 1) -> AsyncIterator[list[Relay]]:
+async def relaying(
+    bus: Bus, settings: NatsSettings, number: int = 1, *, ack_seconds: float = QUICK
+) -> AsyncIterator[list[Relay]]:
     """So many relays at once, without a lease between them if they are several."""
     relays = [
-        Relay(bus, settings, alone=number == 1, ack_seconds=QUICK, silence=QUICK, patience=5 * QUICK)
+        Relay(bus, settings, alone=number == 1, ack_seconds=ack_seconds, silence=QUICK, patience=5 * QUICK, tick=TICK)
         for _ in range(number)
     ]
     async with asyncio.TaskGroup() as tasks:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from hive_bus.mirror.connection import connected
 from hive_bus.mirror.settings import NatsSettings
 from tests.support.ports import free_port
 
@@ -103,6 +104,12 @@ class NatsServer:
         """Start it again beside a running loop."""
         await asyncio.to_thread(self.start)
 
+    async def emptied(self) -> None:
+        """Remove its streams: the next log of the same name begins with none."""
+        async with connected(self.settings()) as connection:
+            for name in (await connection.ask("STREAM.NAMES")).get("streams") or ():
+                await connection.ask(f"STREAM.DELETE.{name}")
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
@@ -120,10 +127,13 @@ class NatsServer:
 
 
 class DropsAnswers:
-    """A proxy before a server that loses what the server says while ``dropping``, in whole messages: acknowledgements that never come."""
+    """A proxy before a server that loses, in whole messages, what the server says: acknowledgements while ``dropping``,
+
+    a stream's messages while ``late``, and all that either side says while ``cut``.
+    """
 
     def __init__(self, server: NatsServer) -> None:
-        self.dropping = False
+        self.dropping = self.cut = self.late = False
         self.dropped = 0
         self._target = server.port
         self._server: asyncio.Server | None = None
@@ -147,6 +157,14 @@ class DropsAnswers:
         assert self._server is not None
         return NatsSettings(url=f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}")
 
+    def _loses(self, said: bytes) -> bool:
+        if self.cut:
+            return True
+        is_answer = said.startswith((b"MSG ", b"HMSG "))
+        return is_answer and (
+            (self.dropping and b'"seq":' in said) or (self.late and b" $JS.ACK." in said.partition(b"\r\n")[0])
+        )
+
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         here = asyncio.current_task()
         assert here is not None
@@ -164,8 +182,9 @@ class DropsAnswers:
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
+            if not self.cut:
+                writer.write(data)
+                await writer.drain()
         writer.close()
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -173,9 +192,9 @@ class DropsAnswers:
             whole = line
             if line.startswith((b"MSG ", b"HMSG ")):
                 whole += await reader.readexactly(int(line.split()[-1]) + 2)
-                if self.dropping and b'"seq":' in whole:
-                    self.dropped += 1
-                    continue
+            if self._loses(whole):
+                self.dropped += 1
+                continue
             writer.write(whole)
             await writer.drain()
         writer.close()
