@@ -58,7 +58,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give a fault suite the time that it was asked to run, on top of the usual limit."""
+    """Give a fault suite the time that it was asked to run, on top of the usual limit; what has a limit of its own comes first.
+
+    Those are the long ones: begun last, one of them would keep all but one process waiting.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
     for item in items:
         if "fault_seconds" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT + 3 * _fault_seconds()))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from dashboard.views import read_comparison
 from tests.support.console import Console
 from tests.support.hives import EVERYBODY_APPROVED, WITHIN, hive_at, plan, script, use
 from tests.support.repositories import make_checkout
 
 
-@pytest.mark.timeout(60)
 async def test_runs_are_compared_with_their_files(tmp_path: Path, hive_url: str) -> None:
     """One reads the same, writes another text and one file more: that, and nothing else, is told; itself is like itself."""
     place = make_checkout(tmp_path / "src")

@@ -49,7 +49,6 @@ def watched() -> Iterator[Live]:
 
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=4)
-@pytest.mark.timeout(120)
 def test_a_brain_then_is_the_one_that_was_live(seed: int) -> None:
     """At random moments of random runs with crashes: every brain, every key, byte for byte."""
     with tempfile.TemporaryDirectory() as directory:
