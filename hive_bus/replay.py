@@ -8,18 +8,23 @@ follows from it is not blamed on it again.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hive_bus.brain import Brain, State
 from hive_bus.past import Step, lives
 from hive_bus.session import Folder
+from hive_core_db.records import NewEvent, StoredEvent
 from hive_core_db.store import EventLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Where today's brain decides otherwise: the cause's position, and both decisions as (stream, topic, payload)."""
+    """Where today's brain decides otherwise: the cause's position, and both decisions as (stream, topic, payload).
+
+    ``before`` is the state that the cause was folded into, ``after`` the one that was decided from (None: it cannot
+    be folded).
+    """
 
     position: int
     topic: str
@@ -28,6 +33,8 @@ class Difference:
     today: tuple[tuple[str, str, str], ...]
     recorded_by: str | None
     error: str = ""
+    before: Any = field(default=None, repr=False, compare=False)
+    after: Any = field(default=None, repr=False, compare=False)
 
     @property
     def other_version(self) -> bool:
@@ -69,27 +76,22 @@ def _compare(folder: Folder[State], state: State, step: Step, run: str | None) -
     if run is not None:
         recorded = tuple((row.stream, row.topic, row.payload) for row in step.decisions)
         try:
-            _, decided = folder.handle(state, step.cause, step.cause.position, run)
+            decided_state, decided = folder.handle(state, step.cause, step.cause.position, run)
+            if _same(decided.events, step.decisions):
+                return decided_state, None, False
             today = tuple((new.stream, new.topic, new.payload) for new in decided.events)
         except Exception as problem:  # noqa: BLE001 - a brain that fails on an old event is what redrive is asked about
             error = _said(problem)
+    before, after = state, None
     try:
-        state = folder.fold(state, step.cause)
+        state = after = folder.fold(state, step.cause)
         for row in step.decisions:
             state = folder.fold(state, row)
     except Exception as problem:  # noqa: BLE001 - as above, and there is no state to go on from
         error, lost = error or _said(problem), True
     if recorded == today and not error:
         return state, None, False
-    return state, _difference(folder, step, recorded, today, error), lost
-
-
-def _said(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"
-
-
-def _difference(folder: Folder[Any], step: Step, recorded: Decisions, today: Decisions, error: str) -> Difference:
-    return Difference(
+    found = Difference(
         position=step.cause.position,
         topic=step.cause.topic,
         brain=folder.decider,
@@ -97,7 +99,23 @@ def _difference(folder: Folder[Any], step: Step, recorded: Decisions, today: Dec
         today=today,
         recorded_by=step.decisions[0].decided_by if step.decisions else None,
         error=error,
+        before=before,
+        after=after,
     )
+    return state, found, lost
+
+
+def _same(today: Sequence[NewEvent], recorded: Sequence[StoredEvent]) -> bool:
+    """Whether they are the same events in all that a brain may see: then their fold is the recorded one's."""
+    return len(today) == len(recorded) and all(
+        (new.payload, new.topic, new.stream, new.event_id, new.causation_id)
+        == (row.payload, row.topic, row.stream, row.event_id, row.causation_id)
+        for new, row in zip(today, recorded, strict=True)
+    )
+
+
+def _said(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {problem}"
 
 
 async def keys_of_run(log: EventLog, brain: Brain[Any], correlation_id: str) -> Sequence[str]:

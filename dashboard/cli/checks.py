@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dashboard.cli.command import command
 from dashboard.cli.exits import FAILED, USAGE
 from dashboard.cli.shell import Shell
-from dashboard.cli.text import Line, cut, plural
+from dashboard.cli.text import plural
 from hive_errors import UsageWrong, WorkflowFileError
-
-if TYPE_CHECKING:
-    from hive_bus.replay import Difference
 
 
 @command("validate", examples=("validate ci.yaml", "validate flows/*.yaml --json"))
@@ -79,76 +75,49 @@ def audit(shell: Shell) -> int | None:
     return None
 
 
-@command("redrive", examples=("redrive @", "redrive --all", "redrive tests/golden/histories/demo-0.1.0.jsonl"))
+@command(
+    "redrive",
+    examples=(
+        "redrive @",
+        "redrive 7k3m x9ab --all-differences",
+        "redrive --all --json",
+        "redrive tests/golden/histories/demo-0.1.0.jsonl",
+    ),
+)
 async def redrive(
     shell: Shell,
     what: Annotated[
-        str | None, typer.Argument(metavar="RUN|FILE", help="A run, or a history that was exported as JSON Lines.")
+        list[str] | None, typer.Argument(metavar="RUN|FILE...", help="Runs, or histories that were exported (.jsonl).")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every run of the log.")] = False,
+    each: Annotated[
+        bool, typer.Option("--all-differences", help="Every difference of a run, not the first alone.")
+    ] = False,
 ) -> int | None:
     """Decide a run again with today's code, and report what differs.
 
-    No model is called and nothing is changed. Silent and 0 when all decisions are the same, else 1.
+    No model is called and nothing is changed. Silent and 0 when all decisions are the same, else 1: what was decided
+    then, what is decided now, and what the event had changed in the state that it was decided from.
     """
-    from dashboard.cli.redriving import differences_of_file, differences_of_runs
+    from dashboard.cli.differences import as_dict, told
+    from dashboard.cli.redriving import differences
 
-    if every == (what is not None):
+    if every == bool(what):
         raise UsageWrong(
-            name="RUN|FILE", value=str(what), reason="name one, or --all", remedy="`hive redrive @` for the last run"
+            name="RUN|FILE",
+            value=" ".join(what or ()),
+            reason="name one or more, or --all",
+            remedy="`hive redrive @` for the last run",
         )
     found = 0
-    if what is not None and what.endswith(".jsonl"):
-        source = differences_of_file(Path(what))
-    else:
-        source = differences_of_runs(shell, what)
-    async for run_id, difference in source:
+    async for run_id, difference in differences(shell, what, each=each):
         found += 1
         if shell.json:
-            shell.emit(asdict(difference) | {"run": run_id, "other_version": difference.other_version})
+            shell.emit(as_dict(difference) | {"run": run_id})
         else:
-            shell.print(*_told(run_id, difference, width=shell.width))
+            shell.print(*told(run_id, difference, width=shell.width))
     if found and not shell.json:
-        shell.say(f"{plural(found, 'decision')} would be different today")
+        shell.say(
+            f"{plural(found, 'decision')} would be different today" + ("" if each else "; --all-differences shows all")
+        )
     return FAILED if found else None
-
-
-def _told(run_id: str, difference: Difference, *, width: int) -> list[Line | str]:
-    """Where a decision differs: events that are gone, are new, or have other fields."""
-    by = f", recorded by {difference.recorded_by}" if difference.other_version else ""
-    brain = difference.brain.partition("@")[0]
-    lines: list[Line | str] = [
-        [
-            (f"run {run_id} position {difference.position} ", "bold"),
-            (f"{difference.topic}: the {brain} decides otherwise{by}", "yellow"),
-        ]
-    ]
-    if difference.error:
-        return [*lines, [(f"  today: {difference.error}", "red")]]
-    recorded, today = list(difference.recorded), list(difference.today)
-    for one in difference.recorded:
-        if one in today:
-            recorded.remove(one)
-            today.remove(one)
-    for stream, topic, payload in recorded:
-        other = next((one for one in today if one[:2] == (stream, topic)), None)
-        if other is None:
-            lines.append([("  - ", "red"), (cut(f"{topic} in {stream} {payload}", width - 4), "")])
-            continue
-        today.remove(other)
-        lines.append([("  ~ ", "yellow"), (f"{topic} in {stream}", "")])
-        lines += _fields(json.loads(payload), json.loads(other[2]), width=width)
-    lines += [
-        [("  + ", "green"), (cut(f"{topic} in {stream} {payload}", width - 4), "")] for stream, topic, payload in today
-    ]
-    return lines
-
-
-def _fields(recorded: dict[str, Any], today: dict[str, Any], *, width: int) -> list[Line | str]:
-    lines: list[Line | str] = []
-    for key in [*recorded, *(key for key in today if key not in recorded)]:
-        before, after = (json.dumps(one.get(key), ensure_ascii=False) for one in (recorded, today))
-        if before != after:
-            lines.append([("    - ", "red"), (cut(f"{key}: {before}", width - 6), "")])
-            lines.append([("    + ", "green"), (cut(f"{key}: {after}", width - 6), "")])
-    return lines

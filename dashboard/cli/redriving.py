@@ -19,26 +19,40 @@ _STARTS = ("workflow.requested", "workflow.forked")
 _PAGE = 100
 
 
-async def differences_of_runs(shell: Shell, run: str | None) -> AsyncIterator[tuple[str, Difference]]:
-    """What today's brains decide otherwise, of one run or (None) of all."""
-    async with shell.bus() as bus:
-        if run is not None:
-            run_id = await bus.resolve(run)
-            async for difference in _of_run(bus.store.log, run_id, _Checkpoints(bus)):
-                yield run_id, difference
-            return
-        async for record in bus.read(*_STARTS):
-            async for difference in _of_run(bus.store.log, record.correlation_id, _Checkpoints(bus)):
-                yield record.correlation_id, difference
+async def differences(
+    shell: Shell, what: Sequence[str] | None, *, each: bool = False
+) -> AsyncIterator[tuple[str, Difference]]:
+    """What today's brains decide otherwise, of runs and history files, or (None) of all runs; of each run the first, or all."""
+    files = [name for name in what or () if name.endswith(".jsonl")]
+    for name in files:
+        async for found in differences_of_file(Path(name), each=each):
+            yield found
+    runs = [name for name in what or () if name not in files]
+    if runs or not what:
+        async for found in _of_log(shell, runs if what else None, each=each):
+            yield found
 
 
-async def differences_of_file(path: Path) -> AsyncIterator[tuple[str, Difference]]:
+async def differences_of_file(path: Path, *, each: bool = True) -> AsyncIterator[tuple[str, Difference]]:
     """What today's brains decide otherwise, of every run of an exported history. Raises :class:`HistoryUnusable`."""
     log = ListedLog(read_history(path))
     for run_id in log.runs():
         # Nothing but these reads is asked of it: redrive changes nothing and follows nothing.
-        async for difference in _of_run(cast(EventLog, log), run_id, None):
+        for difference in await _of_run(cast(EventLog, log), run_id, None, each=each):
             yield run_id, difference
+
+
+async def _of_log(shell: Shell, runs: Sequence[str] | None, *, each: bool) -> AsyncIterator[tuple[str, Difference]]:
+    async with shell.bus() as bus:
+        checkpoints = _Checkpoints(bus)
+        if runs is not None:
+            for run_id in [await bus.resolve(run) for run in runs]:
+                for difference in await _of_run(bus.store.log, run_id, checkpoints, each=each):
+                    yield run_id, difference
+            return
+        async for record in bus.read(*_STARTS):
+            for difference in await _of_run(bus.store.log, record.correlation_id, checkpoints, each=each):
+                yield record.correlation_id, difference
 
 
 class _Checkpoints:
@@ -56,13 +70,19 @@ class _Checkpoints:
         return rows[partition_of(key, len(rows))].position if rows else 0
 
 
-async def _of_run(log: EventLog, run_id: str, checkpoints: _Checkpoints | None) -> AsyncIterator[Difference]:
+async def _of_run(log: EventLog, run_id: str, checkpoints: _Checkpoints | None, *, each: bool) -> list[Difference]:
+    """The differences of a run by position: of each key the first, and of these the first, or all of them."""
+    found: list[Difference] = []
     last = await log.last_of_correlation(run_id)
     for brain in brains():
         for key in await keys_of_run(log, brain, run_id):
             upto = last if checkpoints is None else await checkpoints.of(brain.name, key)
             async for difference in redrive(log, brain, key, upto=upto):
-                yield difference
+                found.append(difference)
+                if not each:
+                    break
+    found.sort(key=lambda difference: difference.position)
+    return found if each else found[:1]
 
 
 class ListedLog:

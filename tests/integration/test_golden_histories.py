@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+import agents.prompts
+import agents.queen
 import agents.queen_tasks
+import hive_bus.event
 from agents.colony import brains
 from agents.drone import Drone
 from agents.planner import Planner
@@ -24,6 +27,7 @@ from hive_bus.bus import open_bus
 from hive_bus.event import Draft, Event
 from hive_bus.events.drone import DroneMessage
 from hive_bus.events.model import ModelRequested
+from hive_bus.events.workflow import WorkflowStarted
 from hive_bus.replay import Difference, keys_of_run, redrive
 from hive_bus.transfer import export_history, import_history, read_history
 from hive_core_db.audit import audit
@@ -65,7 +69,7 @@ def test_the_demo_s_history_is_worth_redriving() -> None:
     assert rows[-1].topic == "workflow.completed"
 
 
-def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def _other_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agents.queen_tasks, "REVIEW_ROUNDS", 1)
 
 
@@ -102,7 +106,7 @@ def _broken_queen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("rule", "brain", "topic", "payload"),
     [
-        (_one_round, "queen", "task.review_completed", "changes_requested"),
+        (_other_rule, "queen", "task.review_completed", "changes_requested"),
         (_silent_drone, "drone", "model.responded", '"text","text":'),
         (lambda patch: _other_words(patch, Planner), "planner", "workflow.plan_requested", ""),
         (lambda patch: _other_words(patch, Reviewer), "reviewer", "task.review_requested", ""),
@@ -122,6 +126,61 @@ async def test_one_changed_rule_is_named_where_it_matters(
     assert {one.position for one in found} <= set(places)
 
 
+def _other_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents.prompts, "_DRONE", agents.prompts._DRONE.replace("and use no tool", "and use no hammer"))
+
+
+def _other_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wider(WorkflowStarted):
+        shift: str = "day"
+
+    Wider.TOPIC = WorkflowStarted.TOPIC
+    monkeypatch.setitem(hive_bus.event._registry, Wider.TOPIC, Wider)
+    monkeypatch.setattr(agents.queen, "WorkflowStarted", Wider)
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "said"),
+    [
+        (
+            _other_word,
+            ("workflow.plan_generated", "queen"),
+            ("the queen decides otherwise", "  ~ drone.hatched in ", "    - system: …", "use no tool", "use no hammer"),
+        ),
+        (
+            _other_rule,
+            ("task.review_completed", "queen"),
+            ("the queen decides otherwise", '  state tasks.fix.phase: "judging" -> "judged"', "  - task.retried in "),
+        ),
+        (
+            _other_field,
+            ("workflow.requested", "queen"),
+            ("the queen decides otherwise", "  ~ workflow.started in ", "    - shift: (none)", '    + shift: "day"'),
+        ),
+    ],
+    ids=["a word of a prompt", "a rule of a brain", "a field of an event"],
+)
+async def test_the_first_difference_is_named_exactly(
+    change: Rule,
+    place: tuple[str, str],
+    said: Sequence[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One difference: where, the state that led to it, then and now, field by field; the others when they are asked for."""
+    shell = Shell(db=None, json=False, verbose=False, debug=False)
+    change(monkeypatch)
+    assert await redrive_command(shell, [str(DEMO)]) == FAILED
+    written = capsys.readouterr()
+    position = _positions(*place, "changes_requested" if change is _other_rule else "")[0]
+    (head,) = [line for line in written.out.splitlines() if line.startswith("run ")]
+    assert f" position {position} {place[0]}: " in head
+    assert [one for one in said if one not in written.out] == []
+    assert "--all-differences" in written.err
+    assert await redrive_command(shell, [str(DEMO)], each=True) == FAILED
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]) >= 1
+
+
 async def test_both_decisions_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """A drone that says nothing differs from the recorded one in its messages alone."""
     _silent_drone(monkeypatch)
@@ -136,10 +195,10 @@ async def test_a_brain_that_fails_on_an_old_event_is_an_answer_too(
 ) -> None:
     """`hive redrive FILE` ends with 1 and names run, position, brain and error; unchanged it says nothing and ends with 0."""
     shell = Shell(db=None, json=False, verbose=False, debug=False)
-    assert await redrive_command(shell, str(DEMO)) is None
+    assert await redrive_command(shell, [str(DEMO)]) is None
     assert capsys.readouterr().out == ""
     _broken_queen(monkeypatch)
-    assert await redrive_command(shell, str(DEMO)) == FAILED
+    assert await redrive_command(shell, [str(DEMO)]) == FAILED
     said = capsys.readouterr().out
     (position,) = _positions("task.review_completed", "queen", "changes_requested")
     assert f"position {position} task.review_completed: the queen decides otherwise" in said
