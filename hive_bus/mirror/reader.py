@@ -42,8 +42,9 @@ class Reader(Publisher):
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if sid == self._sid and self._take is not None and reply and headers and headers.startswith(_BEGIN):
             try:
-                lines = headers[len(_BEGIN) : -_END].decode().split("\r\n")
-                known = dict(line.split(": ", 1) for line in lines)
+                # A relay's headers hold no space: every ": " ends a name.
+                words = headers[len(_BEGIN) : -_END].decode().replace(": ", "\r\n").split("\r\n")
+                known = dict(zip(words[::2], words[1::2], strict=True))
             except ValueError:
                 known = None  # somebody else's: in the usual way, whatever it is
             if known is not None:

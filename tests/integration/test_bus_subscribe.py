@@ -21,13 +21,6 @@ class Late(Event, topic="late.sent"):
     number: int = 0
 
 
-@pytest.fixture
-async def bus(hive_url: str) -> AsyncIterator[Bus]:
-    """An open bus on a new file."""
-    async with open_bus(hive_url) as bus:
-        yield bus
-
-
 async def take(records: AsyncIterator[Record], count: int) -> list[Record]:
     """The next so many records."""
     async with asyncio.timeout(10):
@@ -148,10 +141,10 @@ async def test_a_new_topic_of_another_process_is_followed(bus: Bus, hive_url: st
         assert await process.wait() == 0
 
 
-async def test_nothing_polls_while_nobody_listens(bus: Bus) -> None:
+async def test_nothing_polls_while_nobody_listens(reading_bus: Bus) -> None:
     """Without a waiter the poll sleeps; with one it runs; when the last is gone it sleeps again."""
     polls = 0
-    original = bus.store.log.poll
+    original = reading_bus.store.log.poll
     polled = asyncio.Event()
 
     async def counting() -> int | None:
@@ -160,23 +153,23 @@ async def test_nothing_polls_while_nobody_listens(bus: Bus) -> None:
         polled.set()
         return await original()
 
-    bus.store.log.poll = counting  # type: ignore[method-assign]
-    await bus.publish(Ping(number=1))
+    reading_bus.store.log.poll = counting  # type: ignore[method-assign]
+    await reading_bus.publish(Ping(number=1))
     for _ in range(10):
         await asyncio.sleep(0)
     assert polls == 0
-    assert await bus.tail.wait(1, timeout=0.05) == 1
+    assert await reading_bus.tail.wait(1, timeout=0.05) == 1
     assert polled.is_set()
 
 
-async def test_a_corrupt_log_is_told_to_those_who_wait(bus: Bus, hive_url: str) -> None:
+async def test_a_corrupt_log_is_told_to_those_who_wait(reading_bus: Bus, hive_url: str) -> None:
     """A hole is no reason to wait for ever, and none to skip what is missing."""
     async with open_bus(hive_url) as other:
         for number in range(3):
             await other.publish(Ping(number=number))
     tamper(hive_url, "DELETE FROM events WHERE position = 2")
     with pytest.raises(LogCorrupt):
-        await bus.tail.wait(0, timeout=5)
+        await reading_bus.tail.wait(0, timeout=5)
 
 
 async def test_the_head_can_be_waited_for(bus: Bus) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -16,13 +16,6 @@ from hive_core_db.records import AppendRequest, NewEvent
 from hive_errors import BusClosed, GroupTaken
 from tests.support.handling import Answered, Said, answers, number_of, running, say, until
 from tests.support.tables import change
-
-
-@pytest.fixture
-async def bus(hive_url: str) -> AsyncIterator[Bus]:
-    """An open bus on a new file."""
-    async with open_bus(hive_url) as bus:
-        yield bus
 
 
 class Notes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.views import ProcessView, StatusView, activities, agent_views, effect_topics, process_view
+from dashboard.views import ProcessView, StatusView, activities, agent_views, effect_topics, live_tails, process_view
 from dashboard.views.reading import capabilities
 from dashboard.views.status import FAR_BEHIND, GroupView
 from hive_bus import Record
@@ -117,6 +117,15 @@ def test_a_lease_of_another_program_is_only_a_process(info: str) -> None:
     assert process_view(foreign) == ProcessView(
         owner="foreign", lease_id="l", since=START, wrong={}, agents=process_view(foreign).agents
     )
+
+
+def test_where_live_tails_come_from_is_one_sentence() -> None:
+    """How many live off NATS, and why the others do not; nothing where no process has a server."""
+    why = "this process relays the log to NATS"
+    tails = [{"source": "nats"}, {"source": "database", "why": why}, None]
+    processes = [process_view(lease(f"p{number}", pid=number, tail=tail)) for number, tail in enumerate(tails)]
+    assert live_tails(processes) == f"from NATS in 1 of 2; p1 (pid 1) from the database: {why}"
+    assert not live_tails(processes[2:])
 
 
 def test_activity_is_counted_by_queue() -> None:
