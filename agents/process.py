@@ -13,7 +13,6 @@ holds nobody up, no thread is used per command, and it works on any loop with re
 from __future__ import annotations
 
 import asyncio
-import codecs
 import errno
 import os
 import resource
@@ -77,7 +76,7 @@ async def run_command(
     timeout: float | None = None,
     output_limit: int = OUTPUT_LIMIT,
     output_max: int | None = None,
-    on_output: Callable[[str], None] | None = None,
+    on_output: Callable[[bytes], None] | None = None,
     term_grace: float = 2.0,
 ) -> CommandResult:
     """Run a command to its end and return what it said.
@@ -89,7 +88,7 @@ async def run_command(
         timeout: Seconds until it is ended; None never ends it.
         output_limit: Bytes kept of each stream; the middle is left out and its size said.
         output_max: Bytes on both streams together after which it is ended; None never ends it.
-        on_output: Called on the loop with each piece of either stream as it comes.
+        on_output: Called on the loop with each piece of either stream as it comes, in bytes.
         term_grace: Seconds between SIGTERM and SIGKILL.
 
     Raises:
@@ -130,20 +129,19 @@ async def run_command(
 class _Kept:
     """The head and the tail of a stream, in bounded memory."""
 
-    __slots__ = ("_decoder", "_half", "_head", "_on_output", "_tail", "total")
+    __slots__ = ("_half", "_head", "_on_output", "_tail", "total")
 
-    def __init__(self, limit: int, on_output: Callable[[str], None] | None) -> None:
+    def __init__(self, limit: int, on_output: Callable[[bytes], None] | None) -> None:
         self._half = max(1, limit // 2)
         self._head = bytearray()
         self._tail = bytearray()
         self._on_output = on_output
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if on_output else None
         self.total = 0
 
     def add(self, chunk: bytes) -> None:
         self.total += len(chunk)
-        if self._on_output is not None and self._decoder is not None and (text := self._decoder.decode(chunk)):
-            self._on_output(text)
+        if self._on_output is not None:
+            self._on_output(chunk)
         room = self._half - len(self._head)
         if room > 0:
             self._head += chunk[:room]
@@ -174,7 +172,7 @@ class _Running:
         *,
         output_limit: int,
         output_max: int | None,
-        on_output: Callable[[str], None] | None,
+        on_output: Callable[[bytes], None] | None,
     ) -> None:
         self._loop = loop
         self._output_max = output_max

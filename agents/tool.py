@@ -19,6 +19,7 @@ from hive_errors import HiveError, ToolExists, ToolUnknown
 __all__ = [
     "OUTPUT_LIMIT",
     "EffectClass",
+    "OnProgress",
     "Tool",
     "ToolContext",
     "ToolOutcome",
@@ -75,6 +76,12 @@ class ToolOutcome:
     truncated: bool = False
 
 
+class OnProgress(Protocol):
+    """Takes in how far a call is; see :meth:`ToolContext.progress`."""
+
+    def __call__(self, text: str = "", *, fraction: float | None = None) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
     """Where and under what limits a call runs.
@@ -85,7 +92,8 @@ class ToolContext:
         env: Variables that the step names, for commands.
         timeout: Seconds that the call may take; None leaves it to the policy.
         policy: Denied paths and inherited variables.
-        on_output: Called on the loop with pieces of output as they come, or None.
+        on_output: What ``say`` calls, or None.
+        on_progress: What ``progress`` calls, or None.
     """
 
     root: Path
@@ -93,7 +101,18 @@ class ToolContext:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     policy: Policy = DEFAULT_POLICY
-    on_output: Callable[[str], None] | None = None
+    on_output: Callable[[str | bytes], None] | None = None
+    on_progress: OnProgress | None = None
+
+    def say(self, piece: str | bytes) -> None:
+        """Let those hear a piece of text who watch right now; bytes are a command's output. Any thread may."""
+        if self.on_output is not None:
+            self.on_output(piece)
+
+    def progress(self, text: str = "", *, fraction: float | None = None) -> None:
+        """Tell those who watch how far it is, in a few words, and as a ``fraction`` from 0 to 1 where that is known."""
+        if self.on_progress is not None:
+            self.on_progress(text, fraction=fraction)
 
 
 class Tool(Protocol):

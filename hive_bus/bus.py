@@ -23,6 +23,7 @@ from hive_bus.guards import Guard, guard_of, guarded, no_run
 from hive_bus.ids import Ids
 from hive_bus.lease import TTL, ProcessLease, process_info, reap_dead
 from hive_bus.record import Record
+from hive_bus.signals import Signals
 from hive_bus.subscription import FROM_NOW, GroupKey, Start, read, subscribe
 from hive_bus.tail import Tail
 from hive_bus.tasks import to_the_end
@@ -52,9 +53,9 @@ if TYPE_CHECKING:
 class Bus:
     """The open bus; made by ``open_bus``.
 
-    ``source`` names this program in the envelope of what it publishes. All methods are
-    for the loop that opened it; ``get_event_bus`` is the front for other threads. ``about`` is
-    what this process says of itself in its lease, JSON values; a renewal brings changes there.
+    ``source`` names this program in the envelope of what it publishes. All methods are for the loop that opened it;
+    ``get_event_bus`` is the front for other threads. ``about`` is what this process says of itself in its lease, JSON
+    values; a renewal brings changes there. ``signals`` are what hands say while they work.
     """
 
     def __init__(self, store: Store, *, epoch: int, head: int, source: str, ids: Ids) -> None:
@@ -63,6 +64,7 @@ class Bus:
         self.ids = ids
         self.writer = Writer(store.log, epoch=epoch, place=store.url)
         self.tail = Tail(store.log, self.writer, head=head)
+        self.signals = Signals()
         self.lease_seconds = TTL
         self.about: dict[str, Any] = process_info()
         self._services: asyncio.Task[None] | None = None
@@ -282,6 +284,7 @@ class Bus:
             await to_the_end(self._close(services))
 
     async def _close(self, services: asyncio.Task[None]) -> None:
+        self.signals.close()
         if self._spawned:
             for task in self._spawned:
                 task.cancel()
@@ -391,10 +394,9 @@ def open_bus(
     """Open the bus at an address.
 
     ``async with open_bus(url) as bus: ...``, or ``bus = await open_bus(url)`` and in the end ``await bus.close()``.
-    ``url`` is ``sqlite:///path``; without one ``HIVE_DB``, else ``db:`` of the nearest ``hive.yaml``
-    upwards, else ``./.hive/hive.db``. ``source`` names this program in what it publishes
-    (default: the program's name). ``ids`` and ``store`` replace the source of ids and the open
-    store; the bus closes the store it was given.
+    ``url`` is ``sqlite:///path``; without one ``HIVE_DB``, else ``db:`` of the nearest ``hive.yaml`` upwards, else
+    ``./.hive/hive.db``. ``source`` names this program in what it publishes (default: the program's name). ``ids`` and
+    ``store`` replace the source of ids and the open store; the bus closes the store it was given.
 
     ``nats`` names the server from which the live tail comes while it is well: settings, or an address; "" is none.
     Without it ``HIVE_NATS``, and ``nats:`` of ``hive.yaml`` where the address comes from there too. It changes nothing but

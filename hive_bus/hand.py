@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from hive_bus.effects import Failure, Intent
 from hive_bus.event import Event
 from hive_bus.record import Record
+from hive_bus.voice import Voice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class HandContext:
     ``record`` is the intent as stored; its event id is the ``idempotency_key`` for the
     outside world. ``attempt`` counts claims from 1. ``touch`` says that the work is alive
     (it restarts a silent timeout). ``bus`` is there to read; a hand's events are its result.
+    ``say`` and ``progress`` are for whoever watches right now, are kept nowhere, and may be called by any thread.
     """
 
     record: Record
@@ -27,11 +29,22 @@ class HandContext:
     worker: str
     bus: Any = field(repr=False)
     touch: Callable[[], None] = field(repr=False)
+    voice: Voice | None = field(default=None, repr=False)
 
     @property
     def idempotency_key(self) -> str:
         """The key given to the outside world."""
         return self.record.event_id
+
+    def say(self, piece: str | bytes) -> None:
+        """Let those hear a piece of text who watch; bytes are a command's output, as it prints it."""
+        if self.voice is not None:
+            self.voice.say(piece)
+
+    def progress(self, text: str = "", *, fraction: float | None = None) -> None:
+        """Tell those who watch how far it is, in a few words, and as a ``fraction`` from 0 to 1 where that is known."""
+        if self.voice is not None:
+            self.voice.progress(text, fraction)
 
 
 class Hand(ABC):

@@ -211,6 +211,21 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("error", ""),),
     ),
     Signal(
+        "signals.again",
+        "the NATS server cannot be had for signals of other processes; it is tried again after the wait, and the work waits for nobody",
+        (("error", ""), ("seconds", "s")),
+    ),
+    Signal(
+        "signals.dropped",
+        "every ten seconds at most: somebody who listens was too slow; how many of all signals were dropped since the bus is open",
+        (("dropped", "number"), ("sent", "number")),
+    ),
+    Signal(
+        "signals.stopped",
+        "signals of this process stay in it, and others' do not come, until a person mends what is wrong",
+        (("code", ""), ("reason", ""), ("advice", "")),
+    ),
+    Signal(
         "store.again",
         "the store was busy or full when a group, the clock or a lease asked; it is asked again after the wait",
         (("error", ""), ("seconds", "s")),

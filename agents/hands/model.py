@@ -62,7 +62,7 @@ class ModelHand(Hand):
                 model = self._models[intent.model] = await asyncio.to_thread(self._open, intent.model)
             except Exception as problem:  # noqa: BLE001 - a model that cannot be opened is this call's failure, with the reason
                 return Failure(reason=str(problem), kind="model_unavailable")
-        outcome = await model.respond(request)
+        outcome = await model.respond(request, on_text=ctx.say)
         return _failed(outcome) if isinstance(outcome, ModelFailure) else _responded(intent, outcome)
 
     async def close(self) -> None:

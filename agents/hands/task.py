@@ -44,6 +44,7 @@ class CommandHand(Hand):
             env=self._policy.environment(os.environ, intent.env),
             timeout=intent.timeout,
             output_max=self._policy.command_output_max,
+            on_output=ctx.say,
         )
         outcome = step_outcome(result)
         limit = f"ended after {result.duration:.1f} s: it took too long" if result.timed_out else ""
@@ -95,6 +96,8 @@ class TaskToolHand(Hand):
                 env=intent.env,
                 timeout=intent.timeout,
                 policy=self._policy,
+                on_output=ctx.say,
+                on_progress=ctx.progress,
             ),
         )
         return returned(intent, outcome, ctx.attempt)

@@ -57,7 +57,12 @@ class ToolHand(Hand):
 
     def _context(self, intent: ToolRequested, ctx: HandContext, root: str) -> ToolContext:
         return ToolContext(
-            root=Path(root), idempotency_key=ctx.idempotency_key, timeout=intent.timeout, policy=self._policy
+            root=Path(root),
+            idempotency_key=ctx.idempotency_key,
+            timeout=intent.timeout,
+            policy=self._policy,
+            on_output=ctx.say,
+            on_progress=ctx.progress,
         )
 
     async def _diff(self, intent: ToolRequested, ctx: HandContext) -> ToolOutcome:

@@ -47,7 +47,7 @@ class Fault(_Frozen):
 class Answer(_Frozen):
     """One turn's answer: text or json, and tools; before it, perhaps a planned failure.
 
-    ``delay`` is in seconds. ``repeat``, on a last answer, lets it answer every later turn too.
+    ``delay`` is in seconds, ``pace`` in words per second (None: all at once). ``repeat``, on a last answer, lets it answer every later turn too.
     """
 
     text: str | None = None
@@ -55,6 +55,7 @@ class Answer(_Frozen):
     tools: tuple[ToolUse, ...] = ()
     fail: Fault | None = None
     delay: Annotated[float, Field(ge=0)] = 0.0
+    pace: Annotated[float, Field(gt=0)] | None = None
     stop_reason: str | None = None
     repeat: bool = False
 

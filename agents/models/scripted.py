@@ -16,7 +16,8 @@ and on the attempt, so order, crashes and parallel work do not matter. The file:
       "*": [{text: nothing to do}]           # any other task
 
 Keys are looked up as ``task.try``, ``task``, ``*``; the first that exists is taken,
-also when it has no answer for the turn. It must not know a clock beyond ``delay``.
+also when it has no answer for the turn. It must not know a clock beyond ``delay`` and
+``pace``, the words per second in which an answer is heard.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class ScriptedModel:
             return ModelFailure(
                 reason=reason, kind=fault.kind, retryable=fault.retryable, retry_after=fault.retry_after
             )
-        return self._reply(request, answer, on_text)
+        if on_text is not None:
+            await self._speak(answer, on_text)
+        return self._reply(request, answer)
 
     async def aclose(self) -> None:
         """Do nothing: a script holds nothing open."""
@@ -72,15 +75,21 @@ class ScriptedModel:
             return answers[request.turn - 1]
         return answers[-1] if answers and answers[-1].repeat else None
 
-    def _reply(self, request: ModelRequest, answer: Answer, on_text: Callable[[str], None] | None) -> ModelReply:
+    async def _speak(self, answer: Answer, on_text: Callable[[str], None]) -> None:
+        """Hand the text on as a model does, word by word where the answer has a pace."""
+        for word in [answer.spoken] if answer.pace is None else re.findall(r"\s*\S+|\s+\Z", answer.spoken):
+            if answer.pace is not None:
+                await self.sleep(1 / answer.pace)
+            if word:
+                on_text(word)
+
+    def _reply(self, request: ModelRequest, answer: Answer) -> ModelReply:
         text = answer.spoken
         content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
         content += [
             {"type": "tool_use", "id": _tool_use_id(request, ordinal), "name": use.name, "input": use.input}
             for ordinal, use in enumerate(answer.tools)
         ]
-        if text and on_text is not None:
-            on_text(text)
         usage = _usage(request, content)
         return ModelReply(
             message={"role": "assistant", "content": content},

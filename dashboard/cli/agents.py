@@ -100,6 +100,7 @@ async def agent(
 
     async def serve() -> None:
         async with open_bus(url, source=f"agent/{found.name}", nats=shell.settings.nats) as bus:
+            shell.carry_signals(bus)
             parts = [plural(len(found.subscriptions), "subscription"), plural(len(found.hands), "hand")]
             if shell.json:
                 shell.emit(

@@ -14,6 +14,7 @@ MODULES: Final = (
     "demo",
     "runs",
     "trace",
+    "watch",
     "events",
     "labels",
     "usage",
@@ -33,7 +34,7 @@ MODULES: Final = (
 """Modules of this package that define commands; each is cheap to import and loads what it needs when it is called."""
 
 ORDER: Final = (
-    *("demo", "up", "run", "runs", "trace", "replay", "state", "events", "label", "publish"),
+    *("demo", "up", "run", "runs", "trace", "watch", "replay", "state", "events", "label", "publish"),
     *("usage", "diff"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),

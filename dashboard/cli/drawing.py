@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hive_bus import Record
 
 _PER_SECOND: Final = 8
+_SAID: Final = 6
+"""Lines of what is said that stand below a trace."""
 
 
 class Shape(StrEnum):
@@ -46,12 +48,18 @@ def _lines(view: TraceView, shape: Shape, width: int) -> list[Line]:
 
 
 class Growing:
-    """A trace on a terminal, as tall as the screen, gone at the end. ``now`` is asked for the time of each drawing."""
+    """A trace on a terminal, as tall as the screen, gone at the end. ``now`` is asked for the time of each drawing.
+
+    What ``underway`` hears stands below it while what says it is not done.
+    """
 
     def __init__(self, shell: Shell, shape: Shape, *, now: Callable[[], int], drawn: bool = True) -> None:
         from rich.live import Live
 
+        from hive_bus.underway import Underway
+
         self.records: list[Record] = []
+        self.underway = Underway()
         self.drawn = drawn
         self._shell, self._shape, self._now = shell, shape, now
         self._live = Live(
@@ -61,18 +69,20 @@ class Growing:
     def add(self, record: Record) -> None:
         """One more event happened."""
         self.records.append(record)
+        self.underway.tell(record)
 
     def _drawing(self) -> RenderableType:
         from rich.text import Text
 
-        from dashboard.cli.live import fitting
+        from dashboard.cli.live import fitting, said
         from dashboard.views import trace_view
 
         view = trace_view(self.records.copy(), now=self._now()) if self.drawn else None
         if view is None:
             return Text()
-        lines = fitting(_lines(view, self._shape, self._shell.width), self._shell.out.height)
-        return Text("\n").join(Text.assemble(*line) for line in lines)
+        below = said(self.underway.doing, width=self._shell.width, named=True, most=_SAID)
+        lines = fitting(_lines(view, self._shape, self._shell.width), self._shell.out.height - len(below))
+        return Text("\n").join(Text.assemble(*line) for line in [*lines, *below])
 
     def __enter__(self) -> Self:
         self._live.start()

@@ -159,6 +159,7 @@ async def host(
 
     async def work() -> RunView:
         async with hive:
+            shell.carry_signals(hive.bus)
             started = await start()
             with progress_of(shell) as progress:
                 watches.append(Watch(shell, hive, started, progress, approve=approve))
@@ -241,6 +242,7 @@ async def up(
             if server is not None:
                 from hive_bus.mirror.relay import Relay
 
+                shell.carry_signals(hive.bus, server)
                 _ = hive.bus.spawn(Relay(hive.bus, server).serve(), name="hive-bus relay")
             open_items = len({item.correlation_id for item in await hive.bus.store.work.items()})
             if shell.json:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hive_bus import Bus, Settings
+    from hive_bus.mirror.settings import NatsSettings
     from hive_core_db.url import PostgresUrl, SqliteUrl
 
 PIPE_WIDTH = 100
@@ -105,6 +106,16 @@ class Shell:
 
         async with open_bus(self.url(make=make), source="hive") as bus:
             yield bus
+
+    def carry_signals(self, bus: Bus, server: NatsSettings | None = None) -> bool:
+        """Let what is said while work is done go over NATS, there and back, where the settings name a server; whether they do."""
+        server = self.settings.nats if server is None else server
+        if server is None:
+            return False
+        from hive_bus.mirror.signals import NatsSignals
+
+        _ = bus.spawn(NatsSignals(bus, server).serve(), name="hive-bus signals")
+        return True
 
     def url(self, *, make: bool = False) -> str:
         """The address of the database to open it: the flag, else the settings'; `place` is the one to show.

@@ -5,6 +5,7 @@ A line is a list of (text, style) pieces; ``shell`` writes them, in colour or pl
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from dashboard.views import Cost
 
 _NARROWEST: Final = 8
+# Control sequences of terminals (ECMA-48): with parameters, strings up to their end, short ones; also without their end.
+_SEQUENCE: Final = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*(?:[@-~]|$)"
+    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"
+    r"|\x1b[ -/]*(?:[0-~]|$)"
+)
 
 Piece = tuple[str, str]
 Line = list[Piece]
@@ -147,7 +154,7 @@ def _width(character: str) -> int:
 
 def cut(text: str, width: int) -> str:
     """The text in at most ``width`` columns, with an ellipsis where something is left out."""
-    text = "".join(character if character.isprintable() else " " for character in text)
+    text = _printable(text)
     if cells(text) <= width:
         return text
     kept, used = "", 0
@@ -157,6 +164,36 @@ def cut(text: str, width: int) -> str:
             break
         kept += character
     return kept.rstrip() + "…" if width > 0 else ""
+
+
+def ending(text: str, width: int) -> str:
+    """The end of the text in at most ``width`` columns, with an ellipsis where something is left out before it."""
+    if cells(text) <= width:
+        return text
+    kept, used = len(text), 1
+    while kept and used + _width(text[kept - 1]) <= width:
+        kept -= 1
+        used += _width(text[kept])
+    return "…" + text[kept:].lstrip() if width > 0 else ""
+
+
+def shown(text: str) -> str:
+    """A line that a program printed, without what would move a terminal's cursor or change its colours."""
+    # Whoever draws over a line means its last state.
+    last = next((plain for part in reversed(text.split("\r")) if (plain := _printable(part)).strip()), "")
+    return last.rstrip()
+
+
+def last_line(text: str) -> str:
+    """The last line of a text that says anything, as ``shown``."""
+    return next((line for part in reversed(text.split("\n")) if (line := shown(part)).strip()), "").strip()
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal would take for a command; other characters that it cannot show become spaces."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " for character in _SEQUENCE.sub("", text))
 
 
 def columns(

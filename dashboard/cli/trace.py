@@ -13,6 +13,8 @@ from dashboard.cli.events import show
 from dashboard.cli.labels import At, as_of
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import Line, cut
+from dashboard.cli.watching import hearing
+from hive_bus.tasks import together
 from hive_errors import UsageWrong
 
 if TYPE_CHECKING:
@@ -110,9 +112,13 @@ async def _follow_drawing(shell: Shell, bus: Bus, records: list[Record], shape: 
     if not (shell.live and shell.out.is_terminal):
         draw(shell, await _until_the_end(bus, run_id), shape, now=bus.now())
         return
+    shell.carry_signals(bus)
     with Growing(shell, shape, now=bus.now, drawn=False) as picture:
-        async for record in Run(bus, run_id).events():
-            picture.add(record)
-            # What is known already is drawn at once, not event by event.
-            picture.drawn = picture.drawn or record.position >= known
+        async with together() as tasks:
+            hears = tasks.create_task(hearing(bus, run_id, picture.underway.hear))
+            async for record in Run(bus, run_id).events():
+                picture.add(record)
+                # What is known already is drawn at once, not event by event.
+                picture.drawn = picture.drawn or record.position >= known
+            hears.cancel()
     draw(shell, picture.records, shape, now=bus.now())

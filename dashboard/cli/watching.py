@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
 from dashboard.cli.live import Progress
@@ -17,6 +18,8 @@ from hive_errors import NothingWaits
 if TYPE_CHECKING:
     from agents.hive import Hive
     from agents.run import Run
+    from hive_bus import Bus
+    from hive_bus.signals import Signal
 
 Approve = Literal["ask", "all", "none"]
 _LOOK_AGAIN: Final = 0.1
@@ -44,6 +47,8 @@ class Watch:
                 tasks.create_task(self._questions()),
                 tasks.create_task(self.hive.serve()),
             ]
+            if self.progress.hears:
+                both.append(tasks.create_task(hearing(self.hive.bus, self.run.id, self.progress.hear)))
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for task in both:
                 task.cancel()
@@ -123,6 +128,13 @@ class Watch:
             if not partitions or any(partition.position < last for partition in partitions):
                 return False
         return last == view.position
+
+
+async def hearing(bus: Bus, run: str, hear: Callable[[Signal], object]) -> None:
+    """Let somebody hear what is said in a run, until the bus closes."""
+    with bus.signals.listen(run) as heard:
+        async for signal in heard:
+            hear(signal)
 
 
 def _wake(ready: asyncio.Future[None]) -> None:

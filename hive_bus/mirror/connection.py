@@ -168,9 +168,11 @@ class Connection:
 
 @asynccontextmanager
 async def connected(
-    settings: NatsSettings, *, name: str = "hive", client: Publisher | None = None
+    settings: NatsSettings, *, name: str = "hive", client: Publisher | None = None, echo: bool = True
 ) -> AsyncIterator[Connection]:
     """Connect, look whether the server can hold a mirror, and close in the end; ``client`` is a new one in place of nats-py's own.
+
+    Without ``echo`` the server does not send back what was published on this connection.
 
     Raises :class:`MirrorUnreachable`, :class:`MirrorUnsuitable`, :class:`MirrorClientMissing`.
     """
@@ -199,6 +201,7 @@ async def connected(
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     skip_subject_validation=True,
+                    no_echo=not echo,
                     error_cb=failed,
                     closed_cb=connection.lost,
                     disconnected_cb=connection.lost,

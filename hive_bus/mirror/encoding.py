@@ -53,6 +53,8 @@ class Names(NamedTuple):
     """The subjects of all events: ``hive.<name>.events.>``."""
     prefix: str
     head: str
+    signals: str
+    """What the subjects of signals begin with: ``hive.<name>.signals.``."""
     past: str
     """Where the events of this epoch are once another one began: ``hive.<name>.epoch_<n>.>``."""
 
@@ -67,6 +69,7 @@ def names_of(name: str, epoch: int) -> Names:
         events=f"{base}.events.>",
         prefix=f"{base}.events.",
         head=f"{base}.head",
+        signals=f"{base}.signals.",
         past=f"{base}.epoch_{epoch}.>",
     )
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.support.console import WITHIN, Console, screen
+from tests.support.nats_server import NatsServer
 
 STEPS = """\
 name: steps
 steps:
   - {id: one, run: echo 1}
   - {id: two, run: 'while ! test -e go; do sleep 0.05; done', needs: [one]}
+"""
+SPEAKS = """\
+name: speaks
+steps:
+  - {id: tell, run: 'printf "\\033[2J\\033]0;title\\007 10%%\\r 20%%"; while ! test -e go; do sleep 0.05; done; echo'}
 """
 ASKS = """\
 name: asks
@@ -27,6 +34,7 @@ def hive(tmp_path: Path) -> Console:
     """A directory with two workflows."""
     (tmp_path / "steps.yaml").write_text(STEPS)
     (tmp_path / "asks.yaml").write_text(ASKS)
+    (tmp_path / "speaks.yaml").write_text(SPEAKS)
     return Console(tmp_path)
 
 
@@ -44,6 +52,50 @@ def test_what_works_is_drawn_and_gone_at_the_end(hive: Console) -> None:
     left = screen(written)
     assert "1 of 2 tasks" not in left
     assert [line.split()[0] for line in left.splitlines()[-4:]] == ["run", "✓", "✓", "next:"]
+
+
+def test_what_a_step_says_is_drawn_below_it(hive: Console) -> None:
+    """The last words of a command stand below its step while it runs, without what would move the cursor, and are gone at the end."""
+
+    def go_on(written: str) -> str | None:
+        if "┆ 20%" in written:
+            (hive.directory / "go").touch()
+        return None
+
+    code, written = hive.terminal("run", "speaks.yaml", columns=80, say=go_on)
+    assert code == 0
+    below, said = written.split("┆ 20%")[0].splitlines()[-2:]
+    assert "tell  working" in below
+    assert "10%" not in said
+    assert not {"\x1b[2J", "\x1b]0;"} & set(re.findall(r"\x1b\[2J|\x1b]0;", written))
+    assert "┆" not in screen(written)
+    piped = hive("run", "speaks.yaml")
+    assert "┆" not in piped.err + piped.out
+
+
+def test_a_trace_that_grows_says_what_is_said(hive: Console, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`trace --follow` shows below the tree what another process's command says, over NATS; JSON is as it was."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        (hive.directory / "hive.yaml").write_text(f"nats: {server.url}\n")
+        # It says the same again and again, for nothing is kept for who comes later.
+        (hive.directory / "speaks.yaml").write_text(SPEAKS.replace("do sleep", 'do printf "\\r 20%%"; sleep'))
+        (name,) = hive("run", "speaks.yaml", "--detach").out.split()
+        up = hive.start("up")
+        try:
+
+            def go_on(written: str) -> str | None:
+                if "┆ tell          20%" in written:
+                    (hive.directory / "go").touch()
+                return None
+
+            code, written = hive.terminal("trace", name, "--follow", say=go_on)
+        finally:
+            up.send_signal(signal.SIGTERM)
+            up.communicate(timeout=WITHIN)
+    assert code == 0
+    left = screen(written)
+    assert "┆" not in left
+    assert "✓ completed" in left
 
 
 @pytest.mark.parametrize("shape", ["tree", "timeline"])

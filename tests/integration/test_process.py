@@ -106,18 +106,18 @@ class TestResult:
         assert result.output == "a\N{REPLACEMENT CHARACTER}b"
 
     async def test_output_comes_while_it_runs(self, tmp_path: Path) -> None:
-        """Pieces are handed on as they come, characters whole: the command ends only after we saw its first word."""
-        pieces: list[str] = []
+        """Pieces are handed on as they come: the command ends only after we saw its first word."""
+        pieces: list[bytes] = []
         gate = tmp_path / "gate"
 
-        def on_output(text: str) -> None:
-            pieces.append(text)
-            if "é" in "".join(pieces):
+        def on_output(piece: bytes) -> None:
+            pieces.append(piece)
+            if "é".encode() in b"".join(pieces):
                 gate.touch()
 
         line = r"printf '\303'; printf '\251\n' >&1; while [ ! -e gate ]; do :; done; echo end"
         result = await run(line, cwd=tmp_path, on_output=on_output, timeout=10)
-        assert "".join(pieces) == "é\nend\n" == result.output
+        assert b"".join(pieces).decode() == "é\nend\n" == result.output
 
 
 class TestLimits:

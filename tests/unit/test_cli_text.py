@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.cli.telling import line_of
-from dashboard.cli.text import cells, columns, cut, dollars, duration, plain, plural, size, thousands
+from dashboard.cli.text import (
+    cells,
+    columns,
+    cut,
+    dollars,
+    duration,
+    ending,
+    last_line,
+    plain,
+    plural,
+    shown,
+    size,
+    thousands,
+)
 from dashboard.cli.tree import summary, timeline, tree
 from dashboard.views import Cost, RunFold, run_view, trace_view
 from tests.support.story import a_drone, two_steps
@@ -49,6 +62,44 @@ def test_cut_text_fits(text: str, width: int) -> None:
     shortened = cut(text, width)
     assert cells(shortened) <= width
     assert shortened.isprintable()
+
+
+@given(st.text(), st.integers(1, 40))
+def test_an_ending_fits(text: str, width: int) -> None:
+    """The end of a text takes no more columns than it may, and is the end."""
+    text = shown(text)
+    end = ending(text, width)
+    assert cells(end) <= max(width, 1)
+    assert text.endswith(end.removeprefix("…"))
+
+
+@given(st.text(st.sampled_from("\x1b[]?;0123456789mKJHPX\\\x07\x9b\x9c\r\n\t\bab\u202e\ud83d\0"), max_size=60))
+def test_nothing_that_was_printed_moves_the_cursor(text: str) -> None:
+    """Whatever a program prints, a line of it is shown as printable characters, without the rest of a control sequence."""
+    assert shown(text).isprintable()
+    assert last_line(text).isprintable()
+    assert cut(text, 30).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("printed", "line"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07plain", "plain"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bPq#0;2;0\x1b\\after sixel", "after sixel"),
+        ("10%\r20%\r", "20%"),
+        ("one\r\ntwo\r\n", "two"),
+        ("one\n  \n\x1b[K\n", "one"),
+        ("begun \x1b[3", "begun"),
+        ("a\x1b(Bb\x1b=c\x1bMd", "abcd"),
+        ("tab\tand bell\x07", "tab and bell"),
+        ("", ""),
+    ],
+)
+def test_the_last_line_is_what_a_terminal_would_show(printed: str, line: str) -> None:
+    """Colours, titles, links, pictures and cursor movements leave only what can be read; who draws over a line means its last state."""
+    assert last_line(printed) == line
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=80), st.text(max_size=12)), min_size=1, max_size=6))

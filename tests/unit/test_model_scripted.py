@@ -155,6 +155,22 @@ async def test_text_is_streamed_and_delays_are_kept() -> None:
     assert (slept, heard) == ([2.5], ["ready"])
 
 
+@pytest.mark.parametrize("text", ["one two\\n\\nthree ", "  ", "", "one"])
+async def test_a_pace_is_words_in_a_second(text: str) -> None:
+    """Word by word, each after its time; joined they are the reply."""
+    slept: list[float] = []
+    heard: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    script = f'drone:\n  fix:\n    - {{text: "{text}", pace: 4}}'
+    reply = await ScriptedModel(parse_script(script), sleep).respond(ask(task="fix"), on_text=heard.append)
+    assert isinstance(reply, ModelReply)
+    assert "".join(heard) == reply.text
+    assert slept == [0.25] * len(heard)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "field", "reason"),
     [

@@ -55,10 +55,10 @@ async def test_the_policy_s_limits_hold_without_any_other(tmp_path: Path) -> Non
 
 async def test_output_is_streamed_and_storable(tmp_path: Path) -> None:
     """Pieces go to who watches; a NUL becomes its picture, because the log takes none."""
-    pieces: list[str] = []
+    pieces: list[str | bytes] = []
     ctx = ToolContext(root=tmp_path, idempotency_key="key", on_output=pieces.append)
     outcome = await command.call({"command": r"printf 'a\0b'"}, ctx)
-    assert "".join(pieces) == "a\0b"
+    assert pieces == [b"a\0b"]
     assert outcome.output == "a\N{SYMBOL FOR NULL}b"
 
 
