@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from hive_bus.parking import RetryPolicy
     from hive_bus.projection import Projection, ProjectionHost, View
     from hive_bus.record import Record
+    from hive_bus.signals import Signal
     from hive_bus.states import keys_at, state_at
     from hive_bus.subscription import FROM_BEGINNING, FROM_NOW
+    from hive_bus.underway import Underway
     from hive_bus.upcasting import upcaster
 
 __all__ = [
@@ -78,11 +80,13 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Settings",
+    "Signal",
     "Skip",
     "SystemEventType",
     "TaskEventType",
     "Trace",
     "TraceNode",
+    "Underway",
     "View",
     "WorkPolicy",
     "WorkflowEventType",
@@ -129,8 +133,10 @@ _HOMES: Final[dict[str, str]] = {
         "parking": "RetryPolicy",
         "projection": "Projection ProjectionHost View",
         "record": "Record",
+        "signals": "Signal",
         "states": "keys_at state_at",
         "subscription": "FROM_BEGINNING FROM_NOW",
+        "underway": "Underway",
         "upcasting": "upcaster",
     }.items()
     for name in names.split()

@@ -16,6 +16,7 @@ SHOWN = [
     "1 [OrderPlaced(order_id='o-1', total=9.5)]\n",
     "1 task.assigned planner task_id='t1' try_number=1 attempt=1 assignee='ada'\n",
     "3 number=2\nhandled once the next one is asked for:",
+    "cake.requested progress in the oven 0.5\n",
     "somebody was faster, the stream is at version 2\n",
     "cents=250\n",
 ]

@@ -242,11 +242,11 @@ asyncio.run(main())
             await process.wait()
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(5))
 def test_the_page_about_agents_is_right(tmp_path: Path, index: int) -> None:
     """Every example of docs/agents.md runs as it stands."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "agents.md").read_text(), flags=re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", examples[index]],
         cwd=tmp_path,
@@ -257,4 +257,4 @@ def test_the_page_about_agents_is_right(tmp_path: Path, index: int) -> None:
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout == ("", "", "", "{'cents': 350} {'cents': 250} [('ada', {'cents': 350})]\n")[index]
+    assert run.stdout == ("", "", "", "", "{'cents': 350} {'cents': 250} [('ada', {'cents': 350})]\n")[index]

@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -23,7 +24,7 @@ from hive_bus.mirror.stream import mirrored
 from hive_bus.signals import Listener, Signal
 from hive_core_db.records import Epoch, LogMeta
 from tests.support.console import WITHIN, Console
-from tests.support.mirrors import Noted
+from tests.support.mirrors import Noted, turn
 from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.sqlite_only("what is said is in no database")]
@@ -62,17 +63,29 @@ async def carrying(url: str, settings: NatsSettings) -> AsyncIterator[tuple[Bus,
 
 async def until_listening(carrier: NatsSignals, *runs: str) -> None:
     """Return once the server was asked for these runs."""
-    while carrier.listening_to != frozenset(runs):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(WITHIN):
+        while carrier.listening_to != frozenset(runs):
+            await turn()
 
 
-async def until_heard(bus: Bus, listener: Listener, signal: Signal) -> Signal:
+async def until_heard(say: Callable[[], Awaitable[None]], listener: Listener) -> Signal:
     """Say something again and again, until the server lets it through; what was heard."""
-    hearing = asyncio.ensure_future(anext(listener))
-    while not hearing.done():
+    while True:
+        await say()
+        try:
+            async with asyncio.timeout(0.05):
+                return await anext(listener)
+        except TimeoutError:
+            continue
+
+
+def saying(bus: Bus, signal: Signal) -> Callable[[], Awaitable[None]]:
+    """What says a signal from a bus."""
+
+    async def say() -> None:
         bus.signals.send(signal)
-        await asyncio.wait([hearing], timeout=0.05)
-    return await hearing
+
+    return say
 
 
 async def drain(listener: Listener) -> None:
@@ -92,7 +105,7 @@ async def test_there_and_back(tmp_path: Path, nats: NatsServer) -> None:
         with two.signals.listen(odd) as listener, one.signals.listen() as own:
             await until_listening(there, odd)
             wanted = said(1, odd, "größer\0\x1b[31m")
-            assert await until_heard(one, listener, wanted) == wanted
+            assert await until_heard(saying(one, wanted), listener) == wanted
             await drain(listener)
             await drain(own)
             for number in range(5):
@@ -102,7 +115,7 @@ async def test_there_and_back(tmp_path: Path, nats: NatsServer) -> None:
             assert [(await anext(own)).ordinal for _ in range(10)] == [number // 2 for number in range(10)], "no echo"
             with two.signals.listen() as everything:
                 await until_listening(there, "*")
-                assert (await until_heard(one, everything, said(9, "another"))).run == "another"
+                assert (await until_heard(saying(one, said(9, "another")), everything)).run == "another"
         await until_listening(there)
     assert token(odd) == "order%207%2E%2A%3E%2F%C3%A4%25"
 
@@ -127,11 +140,10 @@ async def test_what_others_publish_there_is_no_harm(tmp_path: Path, nats: NatsSe
                 await stranger.publish(subject, orjson.dumps(wrong))
             await stranger.publish(subject, b"\xff\x00 rubbish")
             await stranger.publish(subject, orjson.dumps({**good, "ordinal": 77, "new": "field"}))
-            hearing = asyncio.ensure_future(anext(listener))
-            while not hearing.done():
-                await stranger.publish(subject, orjson.dumps({**good, "ordinal": 77, "new": "field"}))
-                await asyncio.wait([hearing], timeout=0.05)
-            assert (await hearing).ordinal == 77
+            heard = await until_heard(
+                partial(stranger.publish, subject, orjson.dumps({**good, "ordinal": 77})), listener
+            )
+            assert heard.ordinal == 77
 
 
 async def test_a_server_that_goes_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +153,7 @@ async def test_a_server_that_goes_and_comes_back(tmp_path: Path, caplog: pytest.
         async with carrying(url, server.settings()) as (one, _), carrying(url, server.settings()) as (two, there):
             with two.signals.listen("run-1") as listener, caplog.at_level(logging.WARNING, "hive_bus"):
                 await until_listening(there, "run-1")
-                await until_heard(one, listener, said(1))
+                await until_heard(saying(one, said(1)), listener)
                 await asyncio.to_thread(server.kill)
                 await until_listening(there)
                 for number in range(10 * WAITING):
@@ -149,7 +161,7 @@ async def test_a_server_that_goes_and_comes_back(tmp_path: Path, caplog: pytest.
                 await server.restarted()
                 await until_listening(there, "run-1")
                 await drain(listener)
-                assert (await until_heard(one, listener, said(5, text="again"))).text == "again"
+                assert (await until_heard(saying(one, said(5, text="again")), listener)).text == "again"
     assert "signals.again" in caplog.text
 
 
@@ -159,7 +171,7 @@ async def test_a_flood_is_bounded_and_counted(tmp_path: Path, nats: NatsServer) 
     async with carrying(url, nats.settings()) as (one, _), carrying(url, nats.settings()) as (two, there):
         with two.signals.listen("run-1") as listener:
             await until_listening(there, "run-1")
-            await until_heard(one, listener, said(0))
+            await until_heard(saying(one, said(0)), listener)
             await drain(listener)
             for number in range(10 * WAITING):
                 one.signals.send(said(number, text="x" * 4096))
@@ -183,7 +195,7 @@ async def test_a_user_who_may_not(tmp_path: Path, caplog: pytest.LogCaptureFixtu
                 serving = bus.spawn(NatsSignals(bus, settings).serve(), name="signals")
                 while not serving.done():
                     bus.signals.send(said(1))
-                    await asyncio.sleep(0.01)
+                    await asyncio.wait([serving], timeout=0.05)
                 assert (await anext(listener)).ordinal == 1
     assert "signals.stopped" in caplog.text
     assert "hive.hive.signals.>" in caplog.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -89,21 +89,21 @@ async def test_a_flood_of_bytes_is_a_few_signals(tmp_path: Path) -> None:
     assert sum(one.left_out for one in heard) >= 12_000_000 - LONGEST * (len(heard) + 1)
 
 
-@tool(effect=EffectClass.IDEMPOTENT)
-def pack(ctx: ToolContext) -> str:
-    """Pack two boxes, in a thread."""
-    ctx.progress("1 of 2", fraction=0.5)
-    ctx.say("a box")
-    while not (ctx.root / "go").exists():
-        time.sleep(0.01)
-    return "packed"
-
-
 async def test_a_tool_says_how_far_it_is(tmp_path: Path) -> None:
     """A plain function, which runs in a thread, reports through its context."""
+    go = threading.Event()
+
+    @tool(effect=EffectClass.IDEMPOTENT)
+    def pack(ctx: ToolContext) -> str:
+        """Pack two boxes, in a thread."""
+        ctx.progress("1 of 2", fraction=0.5)
+        ctx.say("a box")
+        go.wait(WITHIN)
+        return "packed"
+
     async with begun(tmp_path, "{id: boxes, tool: pack}", tools=Tools(pack)) as (_, run, listener):
         heard = await until(listener, "1 of 2")
-        (tmp_path / "go").touch()
+        go.set()
         assert (await run.result(within=WITHIN)).output == "packed"
     assert [(one.kind, one.text, one.fraction, one.task) for one in heard] == [
         ("text", "a box", None, "boxes"),

@@ -107,3 +107,8 @@ async def stopped_by(relay: Relay, error: type[HiveError], match: str | None = N
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(work())
         yield
+
+
+async def turn() -> None:
+    """Let what goes on in the background go on for a moment."""
+    await asyncio.sleep(0.01)
