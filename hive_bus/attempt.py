@@ -7,6 +7,7 @@ It knows hands and policies, and nothing of the queue.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import NamedTuple
 
 from hive_bus.bus import Bus
@@ -15,6 +16,7 @@ from hive_bus.event import Event
 from hive_bus.hand import Hand, HandContext
 from hive_bus.record import Record
 from hive_bus.telemetry import get_logger
+from hive_bus.voice import Voice
 
 LONGEST_BACKOFF = 300.0
 LOST = "lost"
@@ -37,7 +39,16 @@ class Claimed(NamedTuple):
 
 
 async def perform(claimed: Claimed, ctx: HandContext) -> Event | Failure:
-    """The hand's outcome; whatever it raises is a failure by the effect's class."""
+    """The hand's outcome, and meanwhile a voice for the hand; whatever it raises is a failure by the effect's class."""
+    task = str(getattr(claimed.intent, "task_id", ""))
+    voice = Voice(ctx.bus.signals, claimed.record, task=task, attempt=claimed.attempt)
+    try:
+        return await _performed(claimed, replace(ctx, voice=voice))
+    finally:
+        voice.close()
+
+
+async def _performed(claimed: Claimed, ctx: HandContext) -> Event | Failure:
     policy, hand, intent = claimed.policy, claimed.hand, claimed.intent
     limit = asyncio.timeout(None if hand.keeps_time else policy.running_timeout)
     try:

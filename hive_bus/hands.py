@@ -30,7 +30,6 @@ from hive_bus.offers import FARTHEST, Offers
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import heed_cancellation
 from hive_bus.telemetry import get_logger, with_correlation
-from hive_bus.voice import Voice
 from hive_core_db.records import (
     AlreadyThere,
     Appended,
@@ -339,21 +338,15 @@ class HandRunner:
             await delivery.finish(claimed, outcome, events, work)
 
     async def _perform(self, claimed: Claimed) -> Event | Failure:
-        task = str(getattr(claimed.intent, "task_id", ""))
-        voice = Voice(self.bus.signals, claimed.record, task=task, attempt=claimed.attempt)
-        try:
-            return await perform(claimed, self._context(claimed, voice))
-        finally:
-            voice.close()
+        return await perform(claimed, self._context(claimed))
 
-    def _context(self, claimed: Claimed, voice: Voice | None = None) -> HandContext:
+    def _context(self, claimed: Claimed) -> HandContext:
         return HandContext(
             record=claimed.record,
             attempt=claimed.attempt,
             worker=self.worker,
             bus=self.bus,
             touch=lambda: self._touch(claimed),
-            voice=voice,
         )
 
     def _touch(self, claimed: Claimed) -> None:
