@@ -32,7 +32,9 @@ LEAST_VERSION: Final = (2, 11, 2)
 LEAST_PAYLOAD: Final = 64 * 1024
 CONNECT_SECONDS: Final = 5
 REQUEST_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 1.0
 BATCH: Final = 1000
+_NO_PEERS: Final = 10005  # too few servers of the cluster are there, which is so while it starts
 _NOT_THERE: Final = frozenset({"404", "408"})
 
 
@@ -97,7 +99,7 @@ class Connection:
             raise self.unreachable(problem if str(problem) else type(problem).__name__) from problem
         answer: dict[str, Any] = orjson.loads(message.data)
         if (error := answer.get("error")) is not None:
-            if error.get("code") == 503:
+            if error.get("code") == 503 or error.get("err_code") == _NO_PEERS:
                 raise self.unreachable(error.get("description", "JetStream is not available"))
             raise ApiRefused(int(error.get("err_code", 0)), str(error.get("description", "")))
         return answer
@@ -216,7 +218,9 @@ async def connected(
     finally:
         if client.is_connected or client.is_connecting:
             try:
-                await client.close()
+                # Where TLS could not begin, nats-py would wait for ever for the end of what never was.
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await client.close()
             except (Error, OSError, TimeoutError):
                 pass  # it is gone already, which is what was wanted
 

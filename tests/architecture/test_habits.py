@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # These block a loop, or a thread beside it, because that is what they are about.
 # A sleeping loop is what one tests; a server that starts sends no signal that the other could wait for.
 MAY_SLEEP = {"tests/unit/test_watchdog.py", "tests/support/postgres.py", "tests/support/nats_server.py"}
-MAY_SLEEP |= {"tests/support/nats_cluster.py"}
+MAY_SLEEP |= {"tests/support/nats_cluster.py", "tests/support/mirror_points.py"}
 # A server that was killed, or forgot everything, is asked until it has what it should have; and where a live tail comes from, until it is that.
 MAY_SLEEP |= {"tests/support/mirrors.py", "tests/support/followers.py"}
 # How long their effects take, and when trouble comes, is their plot; nobody waits for an outcome with it.

@@ -91,7 +91,6 @@ async def same(bus: Bus, client: Process, first: int, last: int) -> None:
 
 
 @pytest.mark.sqlite_only("what is on NATS is the same for either database, and so many events are costly")
-@pytest.mark.timeout(150)
 async def test_the_official_client_sees_every_position_once_and_in_order(hive_url: str, tmp_path: Path) -> None:
     """A hundred thousand events, while they are relayed, with every documented header; then from the middle."""
     async with open_bus(hive_url, source="a test") as bus:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nkeys  # type: ignore[import-untyped]
 import pytest
@@ -14,9 +15,12 @@ import pytest
 from hive_bus import open_bus
 from hive_bus.mirror.connection import connected
 from hive_bus.mirror.relay import Relay
+from hive_bus.mirror.settings import NatsSettings
 from hive_errors.mirror import MirrorError, MirrorUnreachable, MirrorUnsuitable
+from tests.support.certificate import CERTIFICATE, KEY
 from tests.support.console import WITHIN, Console
 from tests.support.mirrors import equal, publish, reached
+from tests.support.nats_accounts import Signer
 from tests.support.nats_server import NatsServer
 from tests.support.tables import tamper
 
@@ -55,6 +59,52 @@ async def test_a_token_and_a_key(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "nkey-server", more=f"authorization {{ users: [ {{ nkey: {public} }} ] }}") as server:
         async with connected(server.settings(nkey=tmp_path / "seed")) as connection:
             await connection.ask("INFO")
+
+
+async def test_tls_with_a_certificate_of_this_side(tmp_path: Path) -> None:
+    """The server's certificate is checked, and it asks for this client's; without one of both nobody is let in."""
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+    (tmp_path / "key.pem").write_text(KEY)
+    pair = f'cert_file: "{tmp_path}/ca.pem", key_file: "{tmp_path}/key.pem"'
+    with NatsServer(tmp_path / "nats", more=f'tls {{ {pair}, ca_file: "{tmp_path}/ca.pem", verify: true }}') as server:
+        mine: dict[str, Any] = {
+            "tls_ca": tmp_path / "ca.pem",
+            "tls_cert": tmp_path / "ca.pem",
+            "tls_key": tmp_path / "key.pem",
+        }
+        url = f"tls://localhost:{server.port}"
+        async with connected(NatsSettings(url=url, **mine)) as connection:
+            await connection.ask("INFO")
+        for lacking in ("tls_ca", "tls_cert"):
+            some = {key: value for key, value in mine.items() if key != lacking}
+            with pytest.raises(MirrorUnreachable, match=r"(?i)certificate|connection"):
+                async with connected(NatsSettings(url=url, **some)):
+                    pass
+
+
+async def test_credentials_as_a_file(tmp_path: Path) -> None:
+    """A user of an account of an operator, by JWT and NKey in one file; another account's user is not let in to this server."""
+    operator, account, system = (Signer.new(kind) for kind in ("OPERATOR", "ACCOUNT", "ACCOUNT"))
+    anything = dict.fromkeys(
+        ("mem_storage", "disk_storage", "streams", "consumer", "conn", "subs", "data", "payload"), -1
+    )
+    trusted = {
+        account.public: operator.signs(account, "account", limits=anything),
+        system.public: operator.signs(system, "account", limits=anything | {"disk_storage": 0, "mem_storage": 0}),
+    }
+    preload = "\n".join(f'  {public}: "{token}"' for public, token in trusted.items())
+    more = (
+        f'operator: "{operator.signs(operator, "operator")}"\nsystem_account: {system.public}\n'
+        f"resolver: MEMORY\nresolver_preload: {{\n{preload}\n}}"
+    )
+    with NatsServer(tmp_path / "nats", more=more) as server:
+        account.credentials(tmp_path / "hive.creds")
+        async with connected(server.settings(creds=tmp_path / "hive.creds")) as connection:
+            await connection.ask("INFO")
+        Signer.new("ACCOUNT").credentials(tmp_path / "others.creds")
+        with pytest.raises(MirrorUnreachable, match=r"(?i)authorization"):
+            async with connected(server.settings(creds=tmp_path / "others.creds")):
+                pass
 
 
 async def test_servers_that_will_not_do(tmp_path: Path, nats: NatsServer) -> None:

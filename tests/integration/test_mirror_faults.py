@@ -19,8 +19,11 @@ from hive_core_db.admin import backup, restore
 from hive_core_db.engine import open_store
 from hive_errors import EpochOver
 from hive_errors.mirror import MirrorDisturbed, MirrorNotOurs
+from tests.integration.test_epochs_servers import tool
 from tests.support.mirrors import QUICK, equal, publish, reached, relaying, stopped_by
 from tests.support.nats_server import NatsServer
+from tests.support.postgres import QUICK as QUICKLY
+from tests.support.postgres import OwnServer
 from tests.support.tables import tamper
 
 
@@ -139,6 +142,43 @@ async def test_a_log_that_was_put_back_begins_a_new_stream_beside_the_old_one(
             found = await compare(bus.store.log, connection)
             old = await connection.messages("HIVE_hive_1", 1, lost)
     assert (found.stream, found.first > lost) == ("HIVE_hive_2", True)
+    assert len(old) == lost
+
+
+@pytest.fixture
+def postgres() -> Iterator[OwnServer]:
+    """A PostgreSQL server of this test's own."""
+    with OwnServer(18, settings=QUICKLY) as server:
+        server.sql("CREATE DATABASE hive")
+        yield server
+
+
+async def test_a_server_restored_from_an_older_backup_begins_a_new_stream(
+    postgres: OwnServer, nats: NatsServer
+) -> None:
+    """PostgreSQL's own tools put back an older dump: a relay from before stops, loudly; the next one overwrites nothing."""
+    url, dump = postgres.url("hive"), postgres.directory / "dump"
+    async with open_bus(url, source="from before") as before:
+        async with relaying(before, nats.settings()):
+            await publish(before, 50)
+            await asyncio.to_thread(tool, postgres, "pg_dump", "-Fc", "-f", dump, url)
+            lost = await publish(before, 50)
+            await equal(nats.settings(), before, lost)
+        async with connected(nats.settings()) as connection:
+            shown = await connection.messages("HIVE_hive_1", 1, lost)
+        await asyncio.to_thread(tool, postgres, "pg_restore", "--clean", "--if-exists", "-d", url, dump)
+        # Whoever opens it first begins the epoch; a relay from before finds that its own is over.
+        async with open_bus(url, source="another") as another:
+            await publish(another, 1)
+        with pytest.raises(EpochOver):
+            await Relay(before, nats.settings()).run()
+    async with open_bus(url, source="a test") as bus, relaying(bus, nats.settings()):
+        await equal(nats.settings(), bus, await publish(bus, 50))
+        async with connected(nats.settings()) as connection:
+            found = await compare(bus.store.log, connection)
+            old = await connection.messages("HIVE_hive_1", 1, lost)
+    assert (found.stream, found.first > lost) == ("HIVE_hive_2", True)
+    assert {at: one.body for at, one in old.items()} == {at: one.body for at, one in shown.items()}
     assert len(old) == lost
 
 

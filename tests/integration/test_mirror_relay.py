@@ -8,10 +8,19 @@ from pathlib import Path
 import pytest
 
 from hive_bus import open_bus
-from hive_bus.mirror.connection import connected
+from hive_bus.mirror import connection, relay
+from hive_bus.mirror.connection import Connection, connected
 from hive_bus.mirror.encoding import BLOB, EVENT_ID
-from tests.support.mirrors import doubted, equal, publish, reached, relaying
+from hive_bus.mirror.stream import find
+from tests.support.mirrors import QUICK, doubted, equal, publish, reached, relaying
 from tests.support.nats_server import DropsAnswers, NatsServer
+
+
+async def find_last(direct: Connection) -> int:
+    """Where the stream ends."""
+    stream = await find(direct, "HIVE_hive_1")
+    assert stream is not None
+    return stream.last
 
 
 @pytest.fixture
@@ -63,17 +72,39 @@ async def test_lost_answers_are_a_doubt_and_no_more(hive_url: str, nats: NatsSer
     async with (
         open_bus(hive_url, source="a test") as bus,
         DropsAnswers(nats) as proxy,
-        relaying(bus, proxy.settings()) as (relay,),
+        relaying(bus, proxy.settings()) as (working,),
     ):
         await reached(nats.settings(), bus, await publish(bus, 10))
         proxy.dropping = True
         head = await publish(bus, 500)
         await reached(nats.settings(), bus, head)
-        await doubted(relay)
+        await doubted(working)
         proxy.dropping = False
         head = await publish(bus, 500)
         await equal(nats.settings(), bus, head)
     assert proxy.dropped
+
+
+async def test_a_network_that_holds_back_is_waited_for(
+    hive_url: str, nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minutes, in shortened time: nothing passes and nobody is told. What was on its way arrives late, and is refused."""
+    for module, name in ((connection, "REQUEST_SECONDS"), (connection, "CONNECT_SECONDS"), (relay, "LONGEST_PAUSE")):
+        monkeypatch.setattr(module, name, QUICK)
+    async with (
+        open_bus(hive_url, source="a test") as bus,
+        DropsAnswers(nats) as network,
+        relaying(bus, network.settings()),
+    ):
+        await reached(nats.settings(), bus, await publish(bus, 500))
+        network.hold()
+        await publish(bus, 2000)
+        # Again and again it connects, and hears nothing.
+        await network.meets(network.met + 10)
+        async with connected(nats.settings()) as direct:
+            assert (await find_last(direct)) < await bus.head()
+        network.mend()
+        await equal(nats.settings(), bus, await publish(bus, 500))
 
 
 async def test_a_second_relay_stands_by_until_the_first_is_gone(hive_url: str, nats: NatsServer) -> None:

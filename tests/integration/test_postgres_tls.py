@@ -15,29 +15,9 @@ from hive_core_db.url import PostgresUrl, parse
 from hive_errors.store import StoreUnavailable
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event
+from tests.support.certificate import CERTIFICATE, KEY
 
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-# Of a server that exists in these tests only; it names "localhost" and is valid until 2126.
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBlTCCATugAwIBAgIUBHoV/edc2eqGmzeTcjRcO/57lRswCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMTA2MTkwMVoYDzIxMjYxMDI4
-MDYxOTAxWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAAQlFSavnzNNQ3fIjhbEhRbtnIR8wrLxN2qI0FxQEnBQjhQsBuEZxA+e
-nAGmNLAgczlpbEJMQbbs0EG7GTvGKjayo2kwZzAdBgNVHQ4EFgQU42lstn2qR5lB
-Lb5ucPoZ1Xwe6vwwHwYDVR0jBBgwFoAU42lstn2qR5lBLb5ucPoZ1Xwe6vwwFAYD
-VR0RBA0wC4IJbG9jYWxob3N0MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwID
-SAAwRQIgGVY433BCbuXSr1g25KhtiwTtIQ/t1ysxK0l3tvsxCdYCIQDeetvEDc1j
-c7K/hBgYBX8L/sQCN1QOkCeqMTSa/+dZyQ==
------END CERTIFICATE-----
-"""
-KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgIY0uX0CE3OPGiKcH
-/wL7w/s6fXBckX6yls6XDw3pHvGhRANCAAQlFSavnzNNQ3fIjhbEhRbtnIR8wrLx
-N2qI0FxQEnBQjhQsBuEZxA+enAGmNLAgczlpbEJMQbbs0EG7GTvGKjay
------END PRIVATE KEY-----
-"""
 
 
 class Front:

@@ -24,11 +24,11 @@ from tests.support.tables import rows
 PATIENCE = 30
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Run ``work`` in a fork; its exit status (negative: the signal that ended it)."""
+def in_child(work: Callable[[], object], *, patience: int = PATIENCE) -> int:
+    """Run ``work`` in a fork for so many seconds at most; its exit status (negative: the signal that ended it)."""
     pid = os.fork()
     if pid == 0:
-        signal.alarm(PATIENCE)
+        signal.alarm(patience)
         try:
             work()
         except BaseException:  # noqa: BLE001 - a fork must never return into its parent's code

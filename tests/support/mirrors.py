@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
 from hive_bus import Bus, Event
-from hive_bus.mirror.comparison import compare
+from hive_bus.mirror.comparison import block_of, compare
 from hive_bus.mirror.connection import ApiRefused, connected
 from hive_bus.mirror.relay import Relay
 from hive_bus.mirror.settings import NatsSettings
 from hive_bus.mirror.stream import find, mirrored
+from hive_core_db.records import StoredEvent
+from hive_core_db.store import EventLog
 from hive_errors import HiveError, MirrorUnreachable
 
 QUICK = 0.2
@@ -81,13 +84,33 @@ async def leader(settings: NatsSettings, stream: str) -> str:
             await asyncio.sleep(0.05)
 
 
+class Changed:
+    """A log in which the source of one event has a byte more."""
+
+    def __init__(self, log: EventLog, position: int) -> None:
+        self._log, self._position = log, position
+
+    async def read(self, after: int, *, limit: int, until: int) -> list[StoredEvent]:
+        """What the log reads, but for that byte."""
+        return [
+            row._replace(source=f"{row.source}!") if row.position == self._position else row
+            for row in await self._log.read(after, limit=limit, until=until)
+        ]
+
+
 async def equal(settings: NatsSettings, bus: Bus, position: int) -> None:
-    """The mirror has everything up to a position and is, byte for byte, the log."""
+    """The mirror has everything up to a position and is, byte for byte, the log; were one byte of it another, that would be named."""
     await reached(settings, bus, position)
+    log = bus.store.log
     async with connected(settings) as connection:
-        found = await compare(bus.store.log, connection)
-    assert found.equal, found.differences
-    assert (found.last, found.compared) == (position, position - found.first + 1)
+        found = await compare(log, connection)
+        assert found.equal, found.differences
+        assert (found.last, found.compared) == (position, position - found.first + 1)
+        known, first = mirrored(await log.meta(), await log.epochs()), max(found.first, position - 50)
+        planted = cast("EventLog", Changed(log, (first + position) // 2))
+        block, differences = await block_of(planted, connection, known, first, position)
+    assert [(one.position, one.kind) for one in differences] == [((first + position) // 2, "Hive-Source")]
+    assert not block.equal
 
 
 async def doubted(relay: Relay) -> None:

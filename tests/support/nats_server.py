@@ -127,17 +127,23 @@ class NatsServer:
 
 
 class DropsAnswers:
-    """A proxy before a server that loses, in whole messages, what the server says: acknowledgements while ``dropping``,
+    """A proxy before a server: a network that loses, or that holds back.
 
-    a stream's messages while ``late``, and all that either side says while ``cut``.
+    In whole messages it loses what the server says: acknowledgements while ``dropping``, a stream's messages while ``late``; and all that
+    either side says while ``cut``. After ``hold()`` nothing passes and nobody is told; after ``mend()`` what was on its way arrives, late.
     """
 
     def __init__(self, server: NatsServer) -> None:
         self.dropping = self.cut = self.late = False
         self.dropped = 0
+        self.met = 0
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._more = asyncio.Condition()
         self._target = server.port
         self._server: asyncio.Server | None = None
         self._flows: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
@@ -148,8 +154,9 @@ class DropsAnswers:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for flow in tuple(self._flows):
-            flow.cancel()
+        self.mend()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
         await asyncio.gather(*self._flows, return_exceptions=True)
 
     def settings(self) -> NatsSettings:
@@ -165,23 +172,45 @@ class DropsAnswers:
             (self.dropping and b'"seq":' in said) or (self.late and b" $JS.ACK." in said.partition(b"\r\n")[0])
         )
 
+    def hold(self) -> None:
+        """Let nothing pass."""
+        self._whole.clear()
+
+    def mend(self) -> None:
+        """Let all pass, also what was said meanwhile."""
+        self._whole.set()
+
+    async def meets(self, number: int) -> None:
+        """Return when so many have connected."""
+        async with self._more:
+            await self._more.wait_for(lambda: self.met >= number)
+
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         here = asyncio.current_task()
         assert here is not None
         self._flows.add(here)
+        async with self._more:
+            self.met += 1
+            self._more.notify_all()
+        self._writers.add(writer)
+        up = None
         try:
             down, up = await asyncio.open_connection("127.0.0.1", self._target)
+            self._writers.add(up)
             async with asyncio.TaskGroup() as flows:
                 flows.create_task(self._up(reader, up))
                 flows.create_task(self._down(down, writer))
-        except* OSError:
+        except* (OSError, EOFError):
             pass  # one of both is gone, and with it the connection
         finally:
-            writer.close()
+            for one in filter(None, (writer, up)):
+                one.close()
+                self._writers.discard(one)
             self._flows.discard(here)
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
+            await self._whole.wait()
             if not self.cut:
                 writer.write(data)
                 await writer.drain()
@@ -195,6 +224,7 @@ class DropsAnswers:
             if self._loses(whole):
                 self.dropped += 1
                 continue
+            await self._whole.wait()
             writer.write(whole)
             await writer.drain()
         writer.close()
