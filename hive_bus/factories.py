@@ -90,6 +90,7 @@ class SystemEventType(StrEnum):
     PARKED = "system.parked"
     REDACTED = "system.redacted"
     UNPARKED = "system.unparked"
+    VIEW_SWITCHED = "system.view_switched"
 
 
 def create_task_event(

@@ -43,7 +43,7 @@ _OWNED: Final[dict[str, tuple[str, str]]] = {
     ),
     "agent": ("registered online offline busy draining", "the agent's process"),
     "system": (
-        "epoch_started parked unparked discarded archived redacted alert_raised alert_cleared",
+        "epoch_started parked unparked discarded archived redacted alert_raised alert_cleared view_switched",
         "the hive",
     ),
 }
@@ -64,6 +64,7 @@ _INSTEAD: Final[dict[str, str]] = {
     "approval.denied": "`hive deny {run}`",
     "approval.expired": "`hive deny {run}`",
     "system.parked": "`hive parked`",
+    "system.view_switched": "`hive views rebuild`",
     "system.unparked": "`hive parked`",
     "system.discarded": "`hive parked`",
 }

@@ -7,6 +7,7 @@ another version of the view, from the beginning; a switch is one row.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -18,13 +19,14 @@ import orjson
 from hive_bus.chain import Link
 from hive_bus.consumer import Owned
 from hive_bus.envelope import Collector
+from hive_bus.events.system import ViewSwitched
 from hive_bus.groups import GroupMember
-from hive_bus.parking import COMMANDS, RetryPolicy, describe, discarded, hopeless
+from hive_bus.parking import COMMANDS, RetryPolicy, describe, discarded, hopeless, system_event
 from hive_bus.record import Record
 from hive_bus.recovery import Failure, Holding, Recovery
 from hive_bus.surely import patiently
 from hive_bus.tasks import together
-from hive_core_db.records import AppendRequest, ViewRow, ViewWrite
+from hive_core_db.records import AppendRequest, StoredEvent, ViewRow, ViewWrite
 from hive_errors import NewerVersion
 
 if TYPE_CHECKING:
@@ -71,8 +73,8 @@ class _Written(Collector):
 class ProjectionHost:
     """Keeps one projection up to date in this process; others wait to take over.
 
-    ``version`` replaces the projection's own, for a rebuild. A record that ``apply`` fails on
-    parks its document, all others flow.
+    It keeps the version that answers, and goes over to another when that is switched to; ``version`` names one for
+    good, for a rebuild. A record that ``apply`` fails on parks its document, all others flow.
     """
 
     command_topics: tuple[str, ...] = COMMANDS
@@ -82,13 +84,20 @@ class ProjectionHost:
     ) -> None:
         self.bus = bus
         self.projection = projection
-        self.version = version if version is not None else projection.version
-        self.group = group_of(projection.name, self.version)
+        self._follows = version is None
+        self._policy = retry or RetryPolicy()
         self._bodies: OrderedDict[str, tuple[str | None, str]] = OrderedDict()
         self._left_out: frozenset[int] = frozenset()
         self._holding: Holding | None = None
+        self._keep(projection.version if version is None else version)
+
+    def _keep(self, version: int) -> None:
+        """Be a member of the group that keeps this version."""
+        projection = self.projection
+        self.version = version
+        self.group = group_of(projection.name, version)
         self.member = GroupMember(
-            bus,
+            self.bus,
             group=self.group,
             patterns=projection.topics,
             key=projection.key,
@@ -97,18 +106,49 @@ class ProjectionHost:
             commands=self,
         )
         self._recovery = Recovery(
-            bus,
+            self.bus,
             group=self.group,
             key=projection.key,
             patterns=projection.topics,
-            policy=retry or RetryPolicy(),
+            policy=self._policy,
             call=self._call,
             give_up=self.member.give_up,
         )
 
     async def run(self) -> None:
         """Fold records until cancelled."""
-        await self._recovery.beside(self.member.run())
+        if not self._follows:
+            await self._recovery.beside(self.member.run())
+            return
+        switched = asyncio.Event()
+
+        def look(rows: Sequence[StoredEvent]) -> None:
+            if any(row.topic == ViewSwitched.TOPIC for row in rows):
+                switched.set()
+
+        # Listened to before the version is asked for: no switch falls between the two.
+        stop = self.bus.tail.listen(look)
+        try:
+            while True:
+                version = await patiently(View(self.bus, self.projection).version)
+                if version != self.version:
+                    self._keep(version)
+                async with together() as tasks:
+                    running = tasks.create_task(
+                        self._recovery.beside(self.member.run()), name=f"view {self.projection.name}"
+                    )
+                    waiting = tasks.create_task(self._switched_away(switched), name="a switch")
+                    await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
+                    running.cancel()
+                    waiting.cancel()
+        finally:
+            stop()
+
+    async def _switched_away(self, switched: asyncio.Event) -> None:
+        """Return when another version answers; a switch of another view is none of ours."""
+        while await patiently(View(self.bus, self.projection).version) == self.version:
+            await switched.wait()
+            switched.clear()
 
     async def caught_up(self, position: int, *, within: float) -> None:
         """Return when the documents hold everything up to ``position``; :class:`TimedOut` after ``within`` s."""
@@ -230,8 +270,8 @@ class View:
         """The version that answers."""
         if self._version is not None:
             return self._version
-        row = await self._bus.store.views.get(SWITCHES, 0, self._projection.name)
-        return self._projection.version if row is None else int(orjson.loads(row.body)["version"])
+        switched = await _switched(self._bus, self._projection.name)
+        return self._projection.version if switched is None else switched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,10 +283,58 @@ class Comparison:
     different: tuple[str, ...]
 
 
-async def rebuild(bus: Bus, projection: Projection, *, version: int, within: float = 3600.0) -> Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A version of a view that somebody keeps or kept: how far its documents are, and whether it answers.
+
+    ``held``: a process keeps it now. ``empty``: it has no document, because there is none or they were dropped.
+    """
+
+    view: str
+    version: int
+    position: int
+    answers: bool
+    held: bool
+    empty: bool
+
+
+async def kept(bus: Bus) -> list[Kept]:
+    """Every version that there ever was of every view of this database, by name and version."""
+    found = []
+    for group in await bus.store.checkpoints.groups():
+        view, _, version = group.removeprefix("view/").rpartition(".")
+        if not group.startswith("view/") or not version.isdigit():
+            continue
+        (partition,) = await bus.store.checkpoints.partitions(group)
+        found.append((view, int(version), partition.position, partition.lease_id is not None))
+    switched = {view: await _switched(bus, view) for view, *_ in found}
+    first = {view: min(version for name, version, *_ in found if name == view) for view in switched}
+    return [
+        Kept(
+            view=view,
+            version=version,
+            position=position,
+            answers=version == (switched[view] or first[view]),
+            held=held,
+            empty=not await bus.store.views.rows(view, version, limit=1),
+        )
+        for view, version, position, held in sorted(found)
+    ]
+
+
+async def _switched(bus: Bus, view: str) -> int | None:
+    """The version that was switched to last, None where none ever was."""
+    row = await bus.store.views.get(SWITCHES, 0, view)
+    return None if row is None else int(orjson.loads(row.body)["version"])
+
+
+async def rebuild(
+    bus: Bus, projection: Projection, *, version: int, beside: int | None = None, within: float = 3600.0
+) -> Comparison:
     """Build ``projection`` anew as ``version``, up to the head as it is now, and compare with its own version there.
 
-    ``within`` is seconds. Raises :class:`TimedOut`. Whether to :func:`switch` is the caller's decision.
+    ``beside`` is another version to compare with, up to where that has come. ``within`` is seconds. Raises
+    :class:`TimedOut`. Whether to :func:`switch` is the caller's decision.
     """
     position = await bus.head()
     host = ProjectionHost(bus, projection, version=version)
@@ -256,7 +344,11 @@ async def rebuild(bus: Bus, projection: Projection, *, version: int, within: flo
             await host.caught_up(position, within=within)
         finally:
             running.cancel()
-    return await compare(bus, projection.name, projection.version, version, at=position)
+    other = projection.version if beside is None else beside
+    if beside is not None:
+        partitions = await bus.store.checkpoints.partitions(group_of(projection.name, beside))
+        position = min([position, *(partition.position for partition in partitions)])
+    return await compare(bus, projection.name, other, version, at=position)
 
 
 async def compare(bus: Bus, view: str, one: int, other: int, *, at: int | None = None) -> Comparison:
@@ -274,10 +366,11 @@ async def compare(bus: Bus, view: str, one: int, other: int, *, at: int | None =
 
 
 async def switch(bus: Bus, view: str, version: int) -> None:
-    """Let ``version`` answer for the view from now on."""
+    """Let ``version`` answer for the view from now on: one append, which hosts hear of and go over to it."""
     body = encode_document({"version": version})
     write = ViewWrite(view=SWITCHES, version=0, key=view, position=await bus.head(), body=body)
-    await bus.submit(AppendRequest(epoch=bus.writer.epoch, views=(write,)))
+    said = system_event(bus, ViewSwitched(view=view, version=version), cause=None, group=group_of(view, version))
+    await bus.submit(AppendRequest(epoch=bus.writer.epoch, events=(said,), views=(write,)))
 
 
 def group_of(view: str, version: int) -> str:

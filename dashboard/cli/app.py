@@ -27,6 +27,7 @@ MODULES: Final = (
     "parked",
     "checks",
     "history",
+    "views",
     "db",
     "mirror",
     "doctor",
@@ -38,7 +39,7 @@ ORDER: Final = (
     *("usage", "diff"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
-    *("validate", "audit", "redrive", "history", "db", "mirror", "doctor"),
+    *("validate", "audit", "redrive", "history", "views", "db", "mirror", "doctor"),
 )
 """The commands as `hive --help` lists them."""
 

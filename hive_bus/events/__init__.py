@@ -45,6 +45,7 @@ from hive_bus.events.system import (
     KeyParked,
     KeyUnparked,
     LogArchived,
+    ViewSwitched,
 )
 from hive_bus.events.task import (
     TaskAssigned,
@@ -161,6 +162,7 @@ __all__ = [
     "ToolReturned",
     "ToolStarted",
     "ToolSuperseded",
+    "ViewSwitched",
     "WorkflowCancelRequested",
     "WorkflowCancelled",
     "WorkflowCompleted",

@@ -56,6 +56,13 @@ class EventRedacted(Fact, topic="system.redacted"):
     reason: str = ""
 
 
+class ViewSwitched(Fact, topic="system.view_switched"):
+    """Another version of a read model answers from now on: whoever keeps it goes over to that."""
+
+    view: str = ""
+    version: int = 0
+
+
 class AlertRaised(Fact, topic="system.alert_raised", version=2):
     """Something needs a person's eye. Of a process's own health: ``lease_id`` is whose; it is over when that ends."""
 
