@@ -42,6 +42,10 @@ class Worker:
         self._results = []
         self._working = asyncio.create_task(runner.run())
 
+    async def done(self) -> int:
+        """How many effects are done."""
+        return sum(count for count, _ in self._results)
+
     async def rest(self) -> dict[str, Any]:
         """End that: how many effects are done, and when the last was."""
         assert self._working is not None
@@ -107,7 +111,7 @@ async def main(url: str) -> None:
     async with open_bus(url, source="worker") as bus:
         worker = Worker(bus, url, f"worker-{bus.ids.run_id()}")
         bus.writer.on_commit(worker.committed)
-        verbs = ("publish", "work", "rest", "follow", "listen", "arrivals")
+        verbs = ("publish", "work", "done", "rest", "follow", "listen", "arrivals")
         await serve({verb: getattr(worker, verb) for verb in verbs})
         for task in worker.tasks:
             task.cancel()

@@ -49,6 +49,7 @@ PULL = 200
 CHAIN = 64
 """An append that does one thing after the other ends at so many events: others wait for the loop meanwhile."""
 _CUT = (".attempt_failed", ".failed", ".cancelled")
+_ASKED = ".cancel_requested"
 
 _log = get_logger(__name__)
 
@@ -81,6 +82,7 @@ class HandRunner:
         self._wake = asyncio.Event()
         self._own_head = 0
         self._beyond = 0
+        self._asked_at = float("-inf")
         self._draining = False
 
     async def run(self) -> None:
@@ -149,8 +151,8 @@ class HandRunner:
                 if row.event_id not in self._delivery.chained:
                     self._offers.note(row)
                     self._wake.set()
-            elif row.topic.endswith((".cancel_requested", ".attempt_failed")):
-                self._wake.set()
+            elif row.topic.endswith((_ASKED, ".attempt_failed")):
+                self._ask()
         self._own_head = rows[-1].position
 
     async def _follow(self) -> None:
@@ -168,6 +170,8 @@ class HandRunner:
     def _cut_off(self, rows: Sequence[StoredEvent]) -> None:
         """Somebody ended an attempt that runs here (a clock, whose timeout struck): it stops, and its slot is free."""
         for row in rows:
+            if row.topic.endswith(_ASKED):
+                self._ask()
             work_id = row.causation_id or ""
             # The tail may be behind the queue: what ended before this claim was somebody else's attempt.
             if row.position <= self._claimed_at.get(work_id, row.position) or not row.topic.endswith(_CUT):
@@ -354,10 +358,16 @@ class HandRunner:
         # Nobody waits for it: a touch that is refused belongs to work that somebody else has by now.
         _ = self.bus.writer.submit(AppendRequest(epoch=self.bus.writer.epoch, work=(touch,)))
 
+    def _ask(self) -> None:
+        self._asked_at = float("-inf")
+        self._wake.set()
+
     async def _cancel_asked(self, lease: ProcessLease) -> None:
-        """Stop what somebody asked to end."""
-        if not self._running:
+        """Stop what somebody asked to end: the queue knows. It is asked when an event says so, and once in a while."""
+        now = asyncio.get_running_loop().time()
+        if not self._running or now - self._asked_at < POLL:
             return
+        self._asked_at = now
         asked = await patiently(lambda: self.bus.store.work.cancelled(lease.lease_id))
         # A task that has not begun would end without a word: everything that was started has its first step.
         await asyncio.sleep(0)

@@ -112,7 +112,8 @@ class Offers:
         more = self._is_long = len(items) == window
         mine = items[: limit + beyond]
         if rivals > 1:
-            mine = self._share(self._ripe(items, rivals), limit, rivals, beyond)
+            # What all of them together would take now, and nothing behind it: an urgent item on another's stretch goes first.
+            mine = self._share(self._ripe(items[:wished], rivals), limit, rivals, beyond)
         return mine, more or len(items) > len(mine)
 
     async def _look(self, queues: Sequence[str], window: int, stretch: Stretch | None = None) -> list[WorkItem]:
