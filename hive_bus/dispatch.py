@@ -112,6 +112,9 @@ class Pages:
             rows, until = await self._fetch(after)
         if self._tail.recent(until, limit=1) is None:
             self._ahead = until, self._tasks.create_task(self._fetch(until), name="next page")
+            if self._log.reads_elsewhere:
+                # It is asked for now, not when this page is sorted. A thread of this process would only wait for the loop.
+                await asyncio.sleep(0)
         return rows, until
 
     async def _fetch(self, after: int) -> tuple[Sequence[StoredEvent], int]:

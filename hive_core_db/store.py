@@ -43,6 +43,11 @@ class EventLog(Protocol):
         """How many ``append`` calls may be under way at once, at most what it is at first; of two, either may be the first in the log."""
         ...
 
+    @property
+    def reads_elsewhere(self) -> bool:
+        """Whether another process does the work of a read, so that one asked for early costs the caller's loop nothing meanwhile."""
+        ...
+
     async def meta(self) -> LogMeta: ...
     async def epochs(self) -> list[Epoch]:
         """The lives of the log, the present one last: numbers may jump where one begins, and nowhere else."""

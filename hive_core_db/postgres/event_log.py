@@ -106,6 +106,8 @@ _payload = itemgetter(StoredEvent._fields.index("payload"))
 class PostgresEventLog:
     """The port `EventLog` on PostgreSQL."""
 
+    reads_elsewhere: Final = True
+
     def __init__(self, database: Database, listener: Listener, notifier: Notifier, memory: Memory) -> None:
         self._database = database
         self._appender = Appender(database, memory)

@@ -62,6 +62,7 @@ class SqliteEventLog:
     """The port `EventLog` on SQLite."""
 
     lanes: Final = 1
+    reads_elsewhere: Final = False
 
     def __init__(self, runner: Runner, now: Now) -> None:
         self._runner = runner
