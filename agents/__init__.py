@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from agents.forking import Otherwise
     from agents.hive import Hive
     from agents.policy import Policy
     from agents.run import Run, RunResult
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from agents.workflow import Workflow
     from agents.workflow_file import load_workflow
 
-__all__ = ["Hive", "Policy", "Run", "RunResult", "Tools", "Workflow", "builtin_tools", "load_workflow"]
+__all__ = ["Hive", "Otherwise", "Policy", "Run", "RunResult", "Tools", "Workflow", "builtin_tools", "load_workflow"]
 
 _HOMES: Final[dict[str, str]] = {
     "Hive": "hive",
+    "Otherwise": "forking",
     "Policy": "policy",
     "Run": "run",
     "RunResult": "run",

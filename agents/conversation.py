@@ -17,12 +17,16 @@ from hive_bus.effects import effect_key
 from hive_bus.event import Event
 from hive_bus.events.model import ModelCancelRequested, ModelRequested
 
-__all__ = ["Conversation", "ask", "heard", "key_of_call", "request_key"]
+__all__ = ["Conversation", "ask", "ask_again", "heard", "inherited", "key_of_call", "lapsed", "request_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """``turn`` is that of the last call, ``key`` its effect key, ``open`` its intent while it has not ended."""
+    """``turn`` is that of the last call, ``key`` its effect key, ``open`` its intent while it has not ended.
+
+    ``asked`` is the open call itself and ``before`` the key it chains to. In a branch, ``stale`` is an open call of the
+    parent's, which ends only if its reply is inherited, and ``again`` one that has to be asked again.
+    """
 
     name: str
     role: str
@@ -34,10 +38,14 @@ class Conversation:
     key: str = ""
     open: str = ""
     cancel_asked: bool = False
+    asked: ModelRequested | None = None
+    before: str = ""
+    stale: bool = False
+    again: bool = False
 
     def cancel(self, reason: str = "the run is cancelled") -> tuple[Event, ...]:
         """Ask the open call to end, once."""
-        if not self.open or self.cancel_asked:
+        if not self.open or self.cancel_asked or self.stale:
             return ()
         return (ModelCancelRequested(intent_id=self.open, reason=reason),)
 
@@ -67,6 +75,24 @@ def ask(
     return request.model_copy(update={"effect_key": request_key(request, previous=talk.key)})
 
 
+def ask_again(talk: Conversation, *, system: str = "") -> ModelRequested:
+    """The call that was open when the run was forked, to the model and under the system prompt of now."""
+    assert talk.asked is not None, talk
+    changes = {"model": talk.model, "priority": talk.priority, "system": "" if talk.turn > 1 else system}
+    request = talk.asked.model_copy(update=changes)
+    return request.model_copy(update={"effect_key": request_key(request, previous=talk.before)})
+
+
+def inherited(talk: Conversation, *, model: str) -> Conversation:
+    """The conversation where a branch begins: an open call is the parent's."""
+    return replace(talk, model=model, stale=bool(talk.open))
+
+
+def lapsed(talk: Conversation) -> Conversation:
+    """The conversation when everything inherited was heard: a call that is still the parent's must be asked again."""
+    return replace(talk, open="", cancel_asked=False, stale=False, again=True) if talk.stale else talk
+
+
 def request_key(request: ModelRequested, *, previous: str = "") -> str:
     """The effect key of a call, from the one before it and what is new; the hand computes it again."""
     new = {
@@ -82,12 +108,22 @@ def request_key(request: ModelRequested, *, previous: str = "") -> str:
 def heard(talk: Conversation, record: Input) -> Conversation:
     """The conversation after a call was made, asked to end, or has ended."""
     match record.event:
-        case ModelRequested(conversation=name, turn=turn, effect_key=key) if name == talk.name:
-            return replace(talk, turn=turn, key=key, open=record.event_id, cancel_asked=False)
+        case ModelRequested(conversation=name, turn=turn, effect_key=key) as asked if name == talk.name:
+            return replace(
+                talk,
+                turn=turn,
+                key=key,
+                open=record.event_id,
+                cancel_asked=False,
+                asked=asked,
+                before=talk.before if turn == talk.turn else talk.key,
+                stale=False,
+                again=False,
+            )
         case ModelCancelRequested(intent_id=intent) if intent == talk.open:
             return replace(talk, cancel_asked=True)
         case _ if record.causation_id is not None and record.causation_id == talk.open:
-            return replace(talk, open="", cancel_asked=False)
+            return replace(talk, open="", cancel_asked=False, asked=None, stale=False)
         case _:
             return talk
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
-from agents.conversation import Conversation, ask, heard, key_of_call
+from agents.conversation import Conversation, ask, ask_again, heard, inherited, key_of_call, lapsed
 from agents.model import text_of
-from agents.prompts import GO_ON, NO_SUCH_TOOL, UNKNOWN_OUTCOME
+from agents.prompts import BLOCKED, GO_ON, NO_SUCH_TOOL, UNKNOWN_OUTCOME
+from agents.terms import NO_BRANCH, Terms
 from hive_bus.brain import Brain, Input
 from hive_bus.effects import EffectClass
 from hive_bus.event import Draft, Event
@@ -26,9 +27,11 @@ from hive_bus.events.drone import (
     DroneInterrupted,
     DroneInterruptRequested,
     DroneMessage,
+    DroneResumed,
 )
 from hive_bus.events.model import ModelCancelled, ModelCancelRequested, ModelFailed, ModelRequested, ModelResponded
 from hive_bus.events.tool import ToolCancelled, ToolCancelRequested, ToolFailed, ToolRequested, ToolReturned
+from hive_bus.events.workflow import WorkflowForked
 
 __all__ = ["Drone", "Flight"]
 
@@ -43,7 +46,8 @@ class Flight:
     """What a drone knows of itself.
 
     ``uses`` are the tool uses of the last reply, ``results`` their answers so far, by id;
-    ``open`` is the tool call under way, ``worktree`` where the last one worked. ``said`` is text of replies that were cut off.
+    ``open`` is the tool call under way, ``stale`` where it is the parent's of a branch, ``worktree`` where the last one
+    worked. ``said`` is text of replies that were cut off.
     """
 
     id: str = ""
@@ -67,9 +71,11 @@ class Flight:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     open: str = ""
     used: str = ""
+    stale: bool = False
     cancel_asked: bool = False
     fault: str = ""
     interrupt: str | None = None
+    terms: Terms = NO_BRANCH
 
     @property
     def next_use(self) -> dict[str, Any] | None:
@@ -89,10 +95,11 @@ class Drone(Brain[Flight]):
     keyed_by: ClassVar[Literal["correlation", "stream"]] = "stream"
     stream_prefix: ClassVar[str] = "drone/"
     opens: ClassVar[str] = "drone.hatched"
-    modules: ClassVar[tuple[str, ...]] = ("agents.conversation", "agents.prompts")
+    modules: ClassVar[tuple[str, ...]] = ("agents.conversation", "agents.prompts", "agents.terms")
     folds: ClassVar[tuple[str, ...]] = (
         "drone.hatched",
         "drone.buzzed",
+        "drone.resumed",
         "drone.message",
         "drone.completed",
         "drone.failed",
@@ -127,6 +134,14 @@ class Drone(Brain[Flight]):
         """The next call, or the end."""
         return () if state.phase in ("waiting", "over") and state.interrupt is None else list(_next(state))
 
+    def inherit(self, state: Flight, forked: Input) -> Flight:
+        """The session under the branch's terms; uses of what is blocked there are answered."""
+        assert isinstance(forked.event, WorkflowForked), forked
+        terms = state.terms.under(forked.event)
+        talk = inherited(state.talk, model=terms.model("drone", state.talk.model))
+        state = replace(state, terms=terms, talk=talk, stale=bool(state.open), tools=terms.marked(state.tools))
+        return _blocked(state) if not state.open else state
+
     def ended(self, state: Flight) -> bool:
         """Whether the session is over; after a completed one it may be buzzed again."""
         return state.phase == "over"
@@ -135,6 +150,7 @@ class Drone(Brain[Flight]):
 _DRONES_OWN: Final = (
     DroneHatched,
     DroneBuzzed,
+    DroneResumed,
     DroneMessage,
     DroneInterruptRequested,
     DroneCompleted,
@@ -149,6 +165,9 @@ def _lived(state: Flight, event: Event) -> Flight:
             return _hatched(state, event)
         case DroneBuzzed():
             return _buzzed(state, event)
+        case DroneResumed():
+            state = replace(state, talk=lapsed(state.talk))
+            return _blocked(replace(state, open="", used="", stale=False)) if state.stale else state
         case DroneMessage():
             return replace(state, unheard=False)
         case DroneInterruptRequested(reason=reason):
@@ -179,7 +198,7 @@ def _talked(state: Flight, record: Input) -> Flight:
 def _worked(state: Flight, event: Event, record: Input) -> Flight:
     match event:
         case ToolRequested(tool_use_id=use):
-            return replace(state, open=record.event_id, used=use, cancel_asked=False)
+            return replace(state, open=record.event_id, used=use, cancel_asked=False, stale=False)
         case ToolCancelRequested(intent_id=intent):
             return replace(state, cancel_asked=True) if intent == state.open else state
         case _ if record.causation_id == state.open:
@@ -191,7 +210,7 @@ def _worked(state: Flight, event: Event, record: Input) -> Flight:
 def _hatched(state: Flight, event: DroneHatched) -> Flight:
     talk = replace(
         state.talk,
-        model=event.model,
+        model=state.terms.model("drone", event.model),
         task_id=event.task_id,
         try_number=event.try_number,
         priority=event.priority,
@@ -202,7 +221,7 @@ def _hatched(state: Flight, event: DroneHatched) -> Flight:
         task_id=event.task_id,
         try_number=event.try_number,
         system=event.system,
-        tools=event.tools,
+        tools=state.terms.marked(event.tools),
         max_turns=event.max_turns,
         max_tokens=event.max_tokens,
         talk=talk,
@@ -230,15 +249,27 @@ def _replied(state: Flight, reply: ModelResponded) -> Flight:
         if state.manifest(use.get("name", "")) is None
     }
     text = text_of(blocks)
-    return replace(
-        state,
-        phase="answered",
-        text=text,
-        unheard=bool(text and uses),
-        stop_reason=reply.stop_reason,
-        uses=uses,
-        results=results,
+    return _blocked(
+        replace(
+            state,
+            phase="answered",
+            text=text,
+            unheard=bool(text and uses),
+            stop_reason=reply.stop_reason,
+            uses=uses,
+            results=results,
+        )
     )
+
+
+def _blocked(state: Flight) -> Flight:
+    """With an answer to each open use of a tool that is blocked; nobody performs these."""
+    answers = {
+        use["id"]: _result(use["id"], BLOCKED.format(tool=use.get("name")), is_error=True)
+        for use in state.uses
+        if use["id"] not in state.results and (state.manifest(use.get("name", "")) or {}).get("blocked")
+    }
+    return replace(state, results={**state.results, **answers}) if answers else state
 
 
 def _used(state: Flight, event: Event) -> Flight:
@@ -250,9 +281,9 @@ def _used(state: Flight, event: Event) -> Flight:
     else:
         reason = event.reason if isinstance(event, ToolFailed | ToolCancelled) else ""
         result = _result(state.used, f"{reason or 'It did not end.'} {UNKNOWN_OUTCOME}", is_error=True)
-    return replace(
-        state, open="", used="", commit=commit, worktree=worktree, results={**state.results, state.used: result}
-    )
+    results = {**state.results, state.used: result}
+    state = replace(state, open="", used="", stale=False, commit=commit, worktree=worktree, results=results)
+    return _blocked(state) if state.terms.branch else state
 
 
 def _result(use_id: str, content: str, *, is_error: bool = False) -> dict[str, Any]:
@@ -270,6 +301,8 @@ def _next(state: Flight) -> Iterator[Event]:
         yield DroneMessage(drone_id=state.id, text=state.text, turn=state.talk.turn)
     if state.fault:
         yield _failed(state, state.fault)
+    elif state.talk.again:
+        yield ask_again(state.talk, system=state.terms.prompt("drone", state.system))
     elif state.phase == "called":
         yield _call(state, "\n\n".join(state.prompts))
     elif (use := state.next_use) is not None:
@@ -286,7 +319,7 @@ def _interrupted(state: Flight) -> Iterator[Event]:
     if state.talk.open:
         yield from state.talk.cancel(reason)
     elif state.open:
-        if not state.cancel_asked:
+        if not (state.cancel_asked or state.stale):
             yield ToolCancelRequested(intent_id=state.open, reason=reason)
     else:
         yield DroneInterrupted(drone_id=state.id, task_id=state.task_id, try_number=state.try_number, reason=reason)
@@ -296,7 +329,8 @@ def _call(state: Flight, content: str | list[dict[str, Any]]) -> Event:
     if state.talk.turn >= state.max_turns:
         return _failed(state, f"not done after {state.max_turns} turns")
     offered = tuple({name: tool[name] for name in _OFFERED if name in tool} for tool in state.tools)
-    return ask(state.talk, content, system=state.system, tools=offered, max_tokens=state.max_tokens)
+    system = state.terms.prompt("drone", state.system)
+    return ask(state.talk, content, system=system, tools=offered, max_tokens=state.max_tokens)
 
 
 def _use(state: Flight, use: dict[str, Any]) -> Event:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from agents.colony import Colony
+from agents.forking import Otherwise, fork
 from agents.hands.places import Places
 from agents.model import Model
 from agents.models import open_model
@@ -49,6 +50,7 @@ from hive_core_db.records import AppendRequest, Conflict, NotQuiet, WorkEnd, Wor
 from hive_errors import ModelNotChosen, NotFound, NothingToRetry, NothingWaits, RunEnded, RunExists, RunIdInvalid
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{3,63}")
+AS_BEFORE = Otherwise()
 Exists = Literal["error", "return"]
 Approve = Literal["ask", "all", "none"]
 
@@ -203,6 +205,32 @@ class Hive:
         if workflow is not None:
             await self._warn_of_capabilities(run, workflow)
         return run
+
+    async def fork(
+        self,
+        name: str,
+        *,
+        at: str | int | None = None,
+        otherwise: Otherwise = AS_BEFORE,
+        id: str | None = None,  # noqa: A002 - the word people use for it
+        by: str = "",
+    ) -> Run:
+        """Make a branch of a run as it was ``at`` a moment (a position, ``@12``, a time, a label; its last event).
+
+        It shares the past, which is not copied, and goes on by itself: what was open is asked again.
+
+        Raises :class:`NotFound`, :class:`MomentInvalid`, :class:`EditRefused`, :class:`RunExists`,
+        :class:`RunIdInvalid`, :class:`NotARepository`, :class:`WorkspaceMissing`; and, where this hive serves, what
+        ``check_model`` raises.
+        """
+        parent = await self.run(name)
+        branch = _checked_id(id) if id is not None else self.bus.ids.run_id()
+        if self._serve:
+            for model in dict.fromkeys(otherwise.models.values()):
+                await self.check_model(model)
+        moment = None if at is None else str(at)
+        await fork(self.bus, self._places, parent.id, at=moment, otherwise=otherwise, branch=branch, by=by)
+        return Run(self.bus, branch)
 
     async def check_model(self, name: str) -> None:
         """Open a model and close it: a wrong name, a missing key or a bad script shows before a run asks for it.

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
-from agents.conversation import Conversation, ask, heard
+from agents.conversation import Conversation, ask, ask_again, heard, inherited, lapsed
 from agents.model import text_of
 from agents.plan import PlanFault, loads, spec_of, steps_of
 from agents.prompts import PLANNER_SYSTEM, planner_prompt
+from agents.terms import NO_BRANCH, Terms
 from hive_bus.brain import Brain, Input
 from hive_bus.event import Draft, Event
 from hive_bus.events.model import ModelCancelled, ModelCancelRequested, ModelFailed, ModelRequested, ModelResponded
@@ -23,6 +24,7 @@ from hive_bus.events.workflow import (
     WorkflowCancelRequested,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowForked,
     WorkflowPlanGenerated,
     WorkflowPlanRequested,
     WorkflowRequested,
@@ -53,6 +55,7 @@ class Planning:
     unanswered: bool = False
     cancelling: bool = False
     over: bool = False
+    terms: Terms = NO_BRANCH
 
 
 class Planner(Brain[Planning]):
@@ -61,9 +64,16 @@ class Planner(Brain[Planning]):
     name: ClassVar[str] = "planner"
     version: ClassVar[int] = 1
     opens: ClassVar[str] = "workflow.requested"
-    modules: ClassVar[tuple[str, ...]] = ("agents.conversation", "agents.plan", "agents.prompts", "agents.workflow")
+    modules: ClassVar[tuple[str, ...]] = (
+        "agents.conversation",
+        "agents.plan",
+        "agents.prompts",
+        "agents.terms",
+        "agents.workflow",
+    )
     folds: ClassVar[tuple[str, ...]] = (
         "workflow.requested",
+        "workflow.forked",
         "workflow.plan_requested",
         "workflow.plan_generated",
         "workflow.cancel_requested",
@@ -91,8 +101,10 @@ class Planner(Brain[Planning]):
                     definition=asked.definition,
                     workspace=asked.workspace,
                     tools=asked.tools,
-                    talk=replace(state.talk, model=asked.model),
+                    talk=replace(state.talk, model=state.terms.model("planner", asked.model)),
                 )
+            case WorkflowForked():
+                return replace(state, talk=lapsed(state.talk))
             case WorkflowPlanRequested(attempt=attempt, reasons=reasons):
                 # A turn without a reply cannot be built upon.
                 anew = Conversation(name=f"{CONVERSATION}:{attempt}", role="planner", model=state.talk.model)
@@ -131,13 +143,22 @@ class Planner(Brain[Planning]):
             return (WorkflowPlanGenerated(attempt=state.wanted, error=f"the planner's model failed: {state.fault}"),)
         if state.answer is not None:
             return (_read(state, state.answer),)
+        system = state.terms.prompt("planner", PLANNER_SYSTEM)
+        if state.talk.again:
+            return (ask_again(state.talk, system=system),)
         prompt = planner_prompt(
             state.goal,
             workspace=state.workspace or {},
             tools=state.tools,
             reasons=state.reasons if state.talk.turn else (),
         )
-        return (ask(state.talk, prompt, system=PLANNER_SYSTEM),)
+        return (ask(state.talk, prompt, system=system),)
+
+    def inherit(self, state: Planning, forked: Input) -> Planning:
+        """The planning under the branch's terms."""
+        assert isinstance(forked.event, WorkflowForked), forked
+        terms = state.terms.under(forked.event)
+        return replace(state, terms=terms, talk=inherited(state.talk, model=terms.model("planner", state.talk.model)))
 
     def ended(self, state: Planning) -> bool:
         """Whether the run has ended and no call is open."""

@@ -13,6 +13,7 @@ from typing import Any
 from agents.run_state import Task
 
 __all__ = [
+    "BLOCKED",
     "CONFLICT",
     "GO_ON",
     "NO_SUCH_TOOL",
@@ -31,6 +32,10 @@ LONGEST_EVIDENCE = 60_000
 CONFLICT = (
     "Your change was approved, but it conflicts with changes that were merged meanwhile, in: {files}. You start again "
     "from the merged state. Make your change once more so that it fits what is there now."
+)
+BLOCKED = (
+    "{tool!r} is blocked: this run is a branch of an earlier one, and what it does is not safe to do twice. "
+    "Go on without it."
 )
 NO_SUCH_TOOL = "There is no tool {tool!r}. The tools are: {known}."
 GO_ON = "Your answer was cut off. Go on exactly where it stopped."

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from agents.plan import judge_plan, repaired_by, spec_of, steps_of
-from agents.queen_tasks import advance, interrupt, release
+from agents.queen_tasks import advance, interrupt, release, wake
 from agents.queen_turn import Turn
 from agents.run_fold import FOLDS, fold
+from agents.run_fold_branch import inherit
 from agents.run_state import OpenIntent, Run
 from hive_bus.brain import Brain, Input
 from hive_bus.effects import EffectClass
@@ -31,6 +32,7 @@ from hive_bus.events.workflow import (
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowForked,
     WorkflowPaused,
     WorkflowPlanRejected,
     WorkflowPlanRequested,
@@ -61,12 +63,14 @@ class Queen(Brain[Run]):
         "agents.references",
         "agents.run_conditions",
         "agents.run_fold",
+        "agents.run_fold_branch",
         "agents.run_fold_effects",
         "agents.run_fold_tasks",
         "agents.run_state",
         "agents.shell_positions",
         "agents.task_graph",
         "agents.templates",
+        "agents.terms",
         "agents.workflow",
     )
 
@@ -83,6 +87,7 @@ class Queen(Brain[Run]):
         if state.phase == "new" or (state.phase == "ended" and not state.retries):
             return ()
         turn = Turn(state)
+        wake(turn)
         _begin(turn)
         _pause(turn)
         _retry(turn)
@@ -91,6 +96,11 @@ class Queen(Brain[Run]):
         elif turn.run.phase != "ended":
             _work(turn)
         return turn.events
+
+    def inherit(self, state: Run, forked: Input) -> Run:
+        """See ``run_fold_branch``."""
+        assert isinstance(forked.event, WorkflowForked), forked
+        return inherit(state, forked.event, forked.correlation_id)
 
     def ended(self, state: Run) -> bool:
         """Whether the run has ended; a person's retry may still reopen it."""
@@ -176,7 +186,7 @@ def _finish(turn: Turn) -> None:
                 tool="workspace.finish",
                 input={"commit": run.tip, "branch": run.workspace.get("branch")},
                 effect=EffectClass.IDEMPOTENT,
-                workspace=run.workspace,
+                workspace=run.place,
             )
         )
     else:
@@ -217,7 +227,7 @@ def _cancel(turn: Turn) -> None:
         return
     advance(turn)
     for intent_id, intent in turn.run.intents.items():
-        if not intent.asked_to_end:
+        if not (intent.asked_to_end or turn.run.stale(intent_id)):
             turn.emit(_end_of(intent_id, intent, turn.run.reason))
     if turn.run.busy:
         for task in turn.run.tasks.values():

@@ -12,12 +12,13 @@ from typing import Any, Final
 from agents.prompts import CONFLICT, drone_prompt, drone_system
 from agents.queen_turn import Turn
 from agents.run_conditions import question_id
+from agents.run_fold_branch import UNSAFE
 from agents.run_state import Run, Task
 from agents.workflow import Step
 from hive_bus.codec import encode
 from hive_bus.effects import EffectClass
 from hive_bus.events.approval import ApprovalRequested
-from hive_bus.events.drone import DroneBuzzed, DroneHatched, DroneInterruptRequested
+from hive_bus.events.drone import DroneBuzzed, DroneHatched, DroneInterruptRequested, DroneResumed
 from hive_bus.events.task import (
     TaskAssigned,
     TaskCompleted,
@@ -31,7 +32,7 @@ from hive_bus.events.timer import TimerCancelRequested, TimerSet
 from hive_bus.events.tool import ToolRequested
 from hive_errors import PayloadRefused, TemplateError
 
-__all__ = ["REVIEW_ROUNDS", "advance", "interrupt", "release"]
+__all__ = ["REVIEW_ROUNDS", "advance", "interrupt", "release", "wake"]
 
 REVIEW_ROUNDS: Final = 3
 _STARTING: Final = frozenset({"ask", "again", "inspect", "judge"})
@@ -42,7 +43,7 @@ _LONGEST_BACKOFF: Final = 86_400.0
 def advance(turn: Turn) -> None:
     """Take every task that needs a decision as far as it goes without anybody's help."""
     while (task := _next(turn.run)) is not None:
-        if task.timer:  # its drone is done
+        if _timed(turn.run, task):  # its drone is done
             turn.emit(TimerCancelRequested(intent_id=task.timer, reason="the drone is done"))
         else:
             _ACTS[task.phase](turn, task)
@@ -50,7 +51,12 @@ def advance(turn: Turn) -> None:
 
 def _next(run: Run) -> Task | None:
     tasks = (run.tasks[name] for name in run.todo)
-    return next((task for task in tasks if task.timer or _may_advance(run, task)), None)
+    return next((task for task in tasks if _timed(run, task) or _may_advance(run, task)), None)
+
+
+def _timed(run: Run, task: Task) -> bool:
+    """Whether a timer of this run, and not of its parent, runs for the task."""
+    return bool(task.timer) and not run.stale(task.timer)
 
 
 def _may_advance(run: Run, task: Task) -> bool:
@@ -82,6 +88,15 @@ def interrupt(turn: Turn, task: Task, reason: str) -> None:
     """Ask a task's drone to stop."""
     event = DroneInterruptRequested(drone_id=task.drone_id, reason=reason)
     turn.emit(event, stream=f"drone/{task.drone_id}")
+
+
+def wake(turn: Turn) -> None:
+    """Let the drones go on that a branch has inherited; their timers keep the time they had left."""
+    for name, left in turn.run.waking.items():
+        task = turn.run.tasks[name]
+        turn.emit(DroneResumed(drone_id=task.drone_id), stream=f"drone/{task.drone_id}")
+        if left is not None:
+            turn.emit(TimerSet(timer_id=task.drone_id, seconds=left, note=f"the timeout of {task.id}"))
 
 
 def _skip(turn: Turn, task: Task) -> None:
@@ -148,6 +163,10 @@ def _start(turn: Turn, task: Task) -> None:
             _hatch(turn, task, step)
         return
     tool = task.kind == "tool"
+    effect = _effect(turn.run, step)
+    if turn.run.terms.blocks(effect):
+        turn.emit(TaskFailed(task_id=task.id, reason=UNSAFE))
+        return
     turn.emit(
         TaskReady(
             task_id=task.id,
@@ -161,7 +180,7 @@ def _start(turn: Turn, task: Task) -> None:
             priority=task.priority,
             timeout=step.get("timeout"),
             delay=task.delay,
-            effect=_effect(turn.run, step),
+            effect=effect,
             workspace=_place(turn.run, task),
         )
     )
@@ -182,7 +201,8 @@ def _place(run: Run, task: Task) -> dict[str, Any]:
         return {}
     place = {"path": run.workspace.get("path", "")}
     if run.in_git and task.in_integration:
-        return {**place, "integration": True, "base": run.tip}
+        begins = {"tip": run.tip} if run.terms.branch else {}
+        return {**place, "integration": True, "base": run.tip, **begins}
     return place
 
 
@@ -205,15 +225,15 @@ def _hatch(turn: Turn, task: Task, step: Mapping[str, Any]) -> None:
         workspace=workspace,
     )
     wanted = step.get("tools")
-    tools = tuple(tool for tool in run.tools if wanted is None or tool.get("name") in wanted)
+    tools = run.terms.marked(tuple(tool for tool in run.tools if wanted is None or tool.get("name") in wanted))
     turn.emit(ready)
     turn.emit(TaskAssigned(task_id=task.id, try_number=task.try_number, assignee=drone_id))
     hatched = DroneHatched(
         drone_id=drone_id,
         task_id=task.id,
         try_number=task.try_number,
-        model=step.get("model") or run.model,
-        system=drone_system(run.goal, in_workspace=bool(workspace)),
+        model=run.terms.model("drone", step.get("model") or run.model),
+        system=run.terms.prompt("drone", drone_system(run.goal, in_workspace=bool(workspace))),
         tools=tools,
         capability=step.get("capability", ""),
         priority=task.priority,
@@ -324,7 +344,7 @@ def _judge(turn: Turn, task: Task) -> None:
             instructions=task.spec["prompt"],
             output=task.result.output,
             evidence=evidence,
-            model=turn.run.model,
+            model=turn.run.terms.model("reviewer", turn.run.model),
             **more,
         )
     )
@@ -363,7 +383,7 @@ def _ask_workspace(turn: Turn, task: Task, tool: str, given: dict[str, Any], eff
         task_id=task.id,
         try_number=task.try_number,
         effect=effect,
-        workspace=turn.run.workspace,
+        workspace=turn.run.place,
         priority=task.priority,
     )
     turn.emit(request)

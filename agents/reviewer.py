@@ -11,14 +11,15 @@ result that too few could judge is rejected: nothing passes unseen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
-from agents.conversation import Conversation, ask, heard
+from agents.conversation import Conversation, ask, ask_again, heard, inherited, lapsed
 from agents.model import text_of
 from agents.plan import PlanFault, loads
 from agents.prompts import REVIEWER_SYSTEM, review_again, review_prompt
+from agents.terms import NO_BRANCH, Terms
 from hive_bus.brain import Brain, Input
 from hive_bus.event import Draft, Event
 from hive_bus.events.model import ModelCancelled, ModelCancelRequested, ModelFailed, ModelRequested, ModelResponded
@@ -28,6 +29,7 @@ from hive_bus.events.workflow import (
     WorkflowCancelRequested,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowForked,
     WorkflowResumed,
 )
 
@@ -67,12 +69,21 @@ class Reviewing:
     calls: dict[str, tuple[str, int]] = field(default_factory=dict)
     cancelling: bool = False
     over: bool = False
+    terms: Terms = NO_BRANCH
 
     def with_vote(self, task_id: str, index: int, vote: Vote) -> Reviewing:
         """With another state of one vote."""
         review = self.reviews[task_id]
         votes = (*review.votes[:index], vote, *review.votes[index + 1 :])
         return replace(self, reviews={**self.reviews, task_id: replace(review, votes=votes)})
+
+    def with_talks(self, change: Callable[[Conversation], Conversation]) -> Reviewing:
+        """With every conversation changed."""
+        reviews = {
+            name: replace(review, votes=tuple(replace(vote, talk=change(vote.talk)) for vote in review.votes))
+            for name, review in self.reviews.items()
+        }
+        return replace(self, reviews=reviews)
 
 
 class Reviewer(Brain[Reviewing]):
@@ -81,9 +92,10 @@ class Reviewer(Brain[Reviewing]):
     name: ClassVar[str] = "reviewer"
     version: ClassVar[int] = 1
     opens: ClassVar[str] = "workflow.requested"
-    modules: ClassVar[tuple[str, ...]] = ("agents.conversation", "agents.plan", "agents.prompts")
+    modules: ClassVar[tuple[str, ...]] = ("agents.conversation", "agents.plan", "agents.prompts", "agents.terms")
     folds: ClassVar[tuple[str, ...]] = (
         "workflow.requested",  # says nothing to it, but opens the key: at the run's end there is no history to read
+        "workflow.forked",
         "task.review_requested",
         "task.review_completed",
         "workflow.cancel_requested",
@@ -106,7 +118,9 @@ class Reviewer(Brain[Reviewing]):
         """What an event means for the reviews."""
         match record.event:
             case TaskReviewRequested() as asked:
-                return replace(state, reviews={**state.reviews, asked.task_id: _review(asked)})
+                return replace(state, reviews={**state.reviews, asked.task_id: _review(asked, state.terms)})
+            case WorkflowForked():
+                return state.with_talks(lapsed)
             case TaskReviewCompleted(task_id=task_id):
                 kept = {name: review for name, review in state.reviews.items() if name != task_id}
                 return replace(state, reviews=kept)
@@ -131,12 +145,19 @@ class Reviewer(Brain[Reviewing]):
         """Ask for the votes that are missing, and count those that are there."""
         return [event for review in state.reviews.values() for event in _next(state, review)]
 
+    def inherit(self, state: Reviewing, forked: Input) -> Reviewing:
+        """The reviews under the branch's terms."""
+        assert isinstance(forked.event, WorkflowForked), forked
+        terms = state.terms.under(forked.event)
+        state = state.with_talks(lambda talk: inherited(talk, model=terms.model("reviewer", talk.model)))
+        return replace(state, terms=terms)
+
     def ended(self, state: Reviewing) -> bool:
         """Whether the run has ended and no review is open."""
         return state.over and not state.reviews
 
 
-def _review(asked: TaskReviewRequested) -> Review:
+def _review(asked: TaskReviewRequested, terms: Terms) -> Review:
     wanted = (asked.model_extra or {}).get("votes", 1)
     count = min(max(int(wanted), 1), MOST_VOTES) if isinstance(wanted, int) else 1
     votes = tuple(
@@ -144,7 +165,7 @@ def _review(asked: TaskReviewRequested) -> Review:
             talk=Conversation(
                 name=f"review:{asked.task_id}.{asked.try_number}.{number}",
                 role="reviewer",
-                model=asked.model,
+                model=terms.model("reviewer", asked.model),
                 task_id=asked.task_id,
                 try_number=asked.try_number,
             )
@@ -209,8 +230,9 @@ def _next(state: Reviewing, review: Review) -> Iterator[Event]:
         return
     for vote in review.votes:
         if not vote.verdict and not vote.talk.open:
+            system = state.terms.prompt("reviewer", REVIEWER_SYSTEM)
             prompt = review_again(vote.fault) if vote.fault else review.prompt
-            yield ask(vote.talk, prompt, system=REVIEWER_SYSTEM)
+            yield ask_again(vote.talk, system=system) if vote.talk.again else ask(vote.talk, prompt, system=system)
 
 
 def _counted(review: Review) -> TaskReviewCompleted:

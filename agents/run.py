@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from hive_bus import Bus, Record
 from hive_bus.events import WorkflowCancelled, WorkflowCompleted, WorkflowFailed
+from hive_bus.lineage import lineage, read_branch
 from hive_core_db.records import StoredEvent
 from hive_errors import TimedOut
 
@@ -17,7 +18,6 @@ Status = Literal["completed", "failed", "cancelled"]
 ENDS = {"workflow.completed": "completed", "workflow.failed": "failed", "workflow.cancelled": "cancelled"}
 TASK_ENDS = {"task.completed": False, "task.failed": True, "task.skipped": True, "task.cancelled": True}
 """The ends of tasks, and whether a person may ask for another try behind them."""
-PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +63,11 @@ class Run:
                     yield record
 
     async def recorded(self, after: int = 0) -> AsyncIterator[Record]:
-        """The run's records that are in the log now."""
-        while page := await self.bus.store.log.read_correlation(self.id, after=after, limit=PAGE):
+        """The run's records that are in the log now; of a branch first those that it shares."""
+        log = self.bus.store.log
+        async for page in read_branch(log, await lineage(log, self.id), after=after):
             for row in page:
                 yield Record._make(row)
-            if len(page) < PAGE:
-                return
-            after = page[-1].position
 
     async def result(self, *, within: float | None = None) -> RunResult:
         """Wait for the run's end. Raises :class:`TimedOut` after ``within`` seconds."""
@@ -77,7 +75,7 @@ class Run:
         try:
             async with asyncio.timeout(within):
                 known = await self.ended()
-                return result_of(known if known is not None else await coming)
+                return result_of(known if known is not None else await coming, self.id)
         except TimeoutError:
             raise TimedOut(what=f"the end of run {self.id}", seconds=within or 0.0) from None
         finally:
@@ -154,12 +152,12 @@ def endings(bus: Bus) -> Endings:
     return known
 
 
-def result_of(record: Record) -> RunResult:
-    """The result that a run's end event tells."""
+def result_of(record: Record, run: str) -> RunResult:
+    """The result of a run that its end event tells; a branch may have inherited its end."""
     match record.event:
         case WorkflowCompleted() as event:
             return RunResult(
-                run=record.correlation_id,
+                run=run,
                 status="completed",
                 output=event.output,
                 commit=event.commit,
@@ -167,8 +165,8 @@ def result_of(record: Record) -> RunResult:
                 merge_command=event.merge_command,
             )
         case WorkflowFailed(reason=reason):
-            return RunResult(run=record.correlation_id, status="failed", reason=reason)
+            return RunResult(run=run, status="failed", reason=reason)
         case WorkflowCancelled(reason=reason):
-            return RunResult(run=record.correlation_id, status="cancelled", reason=reason)
+            return RunResult(run=run, status="cancelled", reason=reason)
         case _:
             raise TypeError(f"{record.topic} ends no run")

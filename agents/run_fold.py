@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from agents.run_fold_branch import BRANCH_STEPS
 from agents.run_fold_effects import EFFECT_STEPS
 from agents.run_fold_tasks import TASK_STEPS
 from agents.run_state import NOTHING, Fold, Run, changed
@@ -32,16 +33,16 @@ def _requested(run: Run, event: workflow.WorkflowRequested, record: Input) -> Ru
     definition = event.definition or {}
     return changed(
         run,
-        id=record.correlation_id,
+        id=run.id or record.correlation_id,
         phase="asked",
         goal=event.goal or definition.get("goal") or "",
         name=event.name or definition.get("name") or "",
         workspace=event.workspace,
         model=event.model,
         tools=event.tools,
-        max_parallel=max(1, _places(event, definition)),
-        approve=event.approve,
-        review=event.review,
+        max_parallel=run.terms.max_parallel or max(1, _places(event, definition)),
+        approve=run.terms.approve or event.approve,
+        review=event.review if run.terms.review is None else run.terms.review,
         definition=event.definition is not None,
     )
 
@@ -101,6 +102,7 @@ _STEPS: Final[Mapping[type[Event], Fold]] = {
     workflow.WorkflowCompleted: _ended,
     workflow.WorkflowFailed: _ended,
     workflow.WorkflowCancelled: _ended,
+    **BRANCH_STEPS,
     **TASK_STEPS,
     **EFFECT_STEPS,
 }

@@ -18,12 +18,17 @@ from hive_bus.events import approval, drone, task, timer, tool
 __all__ = ["EFFECT_STEPS"]
 
 
+def _asked(record: Input, kind: str, task_id: str, what: str, *, delay: float = 0.0) -> OpenIntent:
+    run, at = record.correlation_id, record.occurred_at
+    return OpenIntent(kind=kind, run=run, task_id=task_id, what=what, delay=delay, at=at)
+
+
 def _approval_requested(run: Run, event: approval.ApprovalRequested, record: Input) -> Run:
     if record.stream != "run" or event.task_id not in run.tasks:
         return run
     found = run.tasks[event.task_id]
     phase: Phase = "doubtful" if event.reason == "unknown" else "asking"
-    run = run.opened(record.event_id, OpenIntent(kind="approval", task_id=found.id, what=event.approval_id))
+    run = run.opened(record.event_id, _asked(record, "approval", found.id, event.approval_id))
     return run.put(changed(found, phase=phase, question=event.approval_id))
 
 
@@ -46,7 +51,12 @@ def _question_moot(run: Run, event: Any, record: Input) -> Run:
 
 
 def _answered(run: Run, record: Input, approval_id: str, *, granted: bool, reason: str) -> Run:
-    """An answer to an open question; one that comes before its question is kept for it."""
+    """An answer to an open question; one that comes before its question is kept for it.
+
+    What a person said in the parent of a branch is not said of the branch, which asks again.
+    """
+    if record.correlation_id != run.id:
+        return run
     key = record.causation_id or ""
     if key not in run.intents:
         key = next((name for name, intent in run.intents.items() if approval_id and intent.what == approval_id), "")
@@ -69,7 +79,7 @@ def _answered(run: Run, record: Input, approval_id: str, *, granted: bool, reaso
 def _tool_requested(run: Run, event: tool.ToolRequested, record: Input) -> Run:
     if record.stream != "run":
         return run
-    run = run.opened(record.event_id, OpenIntent(kind="tool", task_id=event.task_id, what=event.tool))
+    run = run.opened(record.event_id, _asked(record, "tool", event.task_id, event.tool))
     match event.tool:
         case "workspace.diff":
             return run.put(changed(run.tasks[event.task_id], phase="inspecting"))
@@ -152,7 +162,7 @@ def _timer_set(run: Run, event: timer.TimerSet, record: Input) -> Run:
     found = run.tasks.get(event.timer_id.rpartition(".")[0])
     if record.stream != "run" or found is None:
         return run
-    run = run.opened(record.event_id, OpenIntent(kind="timer", task_id=found.id, what=event.timer_id))
+    run = run.opened(record.event_id, _asked(record, "timer", found.id, event.timer_id, delay=event.seconds))
     resting = found.phase == "again"
     phase: Phase = "resting" if resting else found.phase
     return run.put(changed(found, phase=phase, timer=record.event_id, delay=0.0 if resting else found.delay))

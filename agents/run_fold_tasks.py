@@ -69,8 +69,11 @@ def _ready(run: Run, event: task.TaskReady, record: Input) -> Run:
         timed_out=False,
     )
     if prompt:
-        return run.put(ready, drones=True)
-    intents = {**run.intents, record.event_id: OpenIntent(kind="task", task_id=found.id)}
+        return run.put(changed(ready, hatched_in=record.correlation_id), drones=True)
+    asked = OpenIntent(
+        kind="task", run=record.correlation_id, task_id=found.id, delay=event.delay, at=record.occurred_at
+    )
+    intents = {**run.intents, record.event_id: asked}
     return run.put(ready, intents=intents)
 
 

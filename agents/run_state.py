@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agents.references import Scope, StepView
+from agents.terms import NO_BRANCH, Terms
 from hive_bus.brain import Input
 
 __all__ = ["ENDED", "NOTHING", "Fold", "OpenIntent", "Phase", "Result", "Run", "RunPhase", "Task", "changed"]
@@ -91,7 +92,7 @@ class Task:
     """One task of the plan. ``spec`` is its normalised workflow step.
 
     ``after`` are the tasks that may repair what it needs; ``waits`` counts what of both has
-    not ended. ``tried`` is the last try that began, ``failures`` are those that failed by
+    not ended. ``hatched_in`` is the run in which its drone was hatched. ``tried`` is the last try that began, ``failures`` are those that failed by
     themselves, ``round`` counts reviews.
     ``base`` is the commit the current try starts from (None: the run's tip), ``commit`` what its
     drone left, ``origin`` where the first of the tries began that build on each other.
@@ -121,6 +122,7 @@ class Task:
     merge: Result = NOTHING
     verdict: str = ""
     question: str = ""
+    hatched_in: str = ""
     timer: str = ""
     timed_out: bool = False
 
@@ -147,12 +149,25 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIntent:
-    """An intent of the queen that has not ended; ``kind`` is its family."""
+    """An intent of the queen that has not ended; ``kind`` is its family, ``run`` where it was asked.
+
+    ``delay`` is how many seconds it waits by itself, from ``at`` on (UTC microseconds).
+    """
 
     kind: str
+    run: str
     task_id: str = ""
     what: str = ""
     asked_to_end: bool = False
+    delay: float = 0.0
+    at: int = 0
+
+    def left(self, at: int) -> float:
+        """How many seconds of its delay were left at a time.
+
+        The one place where a brain compares two times: both are facts of the log, and nothing is awaited by it.
+        """
+        return round(max(0.0, self.delay - max(0, at - self.at) / 1_000_000), 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +177,7 @@ class Run:
     ``views`` is what conditions and placeholders see, ``dependants`` who waits for a task,
     ``repairers`` the prompt tasks that repair one. ``busy`` counts the tasks that somebody works
     on without an intent of the queen's own. ``head`` is the tip of the run's branch.
+    ``waking`` are the tasks whose drones were inherited and are to go on, with what is left of their timeouts.
     """
 
     id: str = ""
@@ -199,6 +215,8 @@ class Run:
     reason: str = ""
     pause_wanted: bool = False
     paused: bool = False
+    terms: Terms = NO_BRANCH
+    waking: dict[str, float | None] = field(default_factory=dict)
 
     def put(self, task: Task, **changes: Any) -> Run:
         """The run with this task, and every counter and list that depends on its phase."""
@@ -235,6 +253,11 @@ class Run:
         """The run without an intent that has ended."""
         return changed(self, intents={key: kept for key, kept in self.intents.items() if key != intent_id})
 
+    def stale(self, intent_id: str) -> bool:
+        """Whether an open intent is the parent's of this branch: what becomes of it there is not known here."""
+        intent = self.intents.get(intent_id)
+        return intent is not None and intent.run != self.id
+
     def repaired(self, task_id: str) -> bool:
         """Whether a task that failed was repaired: a prompt step whose condition names it has completed."""
         return any(self.tasks[name].phase == "completed" for name in self.repairers.get(task_id, ()))
@@ -270,6 +293,11 @@ class Run:
     def in_git(self) -> bool:
         """Whether drones work in git worktrees, so that there is something to merge."""
         return bool(self.workspace.get("base"))
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """The workspace; of a branch with the commit at which its integration worktree begins."""
+        return {**self.workspace, "tip": self.tip} if self.terms.branch and self.in_git else self.workspace
 
     @property
     def tip(self) -> str | None:

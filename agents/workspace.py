@@ -138,24 +138,29 @@ class Repository:
         """Remove an attempt's worktree; its snapshots stay."""
         await self._worktrees.remove(attempt)
 
-    async def integration(self, run_id: str, *, when: datetime) -> Attempt:
-        """The run's integration worktree, where ``run`` steps after prompt steps execute. Raises :class:`RunNotBegun`."""
-        made = await self._worktrees.ensure(run_id, _INTEGRATION, [await self._begun(run_id)], when=when)
+    async def integration(self, run_id: str, *, when: datetime, tip: str | None = None) -> Attempt:
+        """The run's integration worktree, where ``run`` steps after prompt steps execute. Raises :class:`RunNotBegun`.
+
+        It begins at ``tip``, as a branch's does, or where the run began.
+        """
+        made = await self._worktrees.ensure(run_id, _INTEGRATION, [tip or await self._begun(run_id)], when=when)
         assert isinstance(made, Attempt), "one commit cannot conflict with itself"
         return made
 
-    async def merge(self, run_id: str, commit: str, message: str, *, when: datetime) -> Merged | MergeConflict:
+    async def merge(
+        self, run_id: str, commit: str, message: str, *, when: datetime, tip: str | None = None
+    ) -> Merged | MergeConflict:
         """Merge an accepted result into the integration worktree; one that is merged already changes nothing."""
-        attempt = await self.integration(run_id, when=when)
+        attempt = await self.integration(run_id, when=when, tip=tip)
         return await self._worktrees.merge(attempt, commit, message, when=when)
 
-    async def finish(self, run_id: str, *, when: datetime) -> Finished:
+    async def finish(self, run_id: str, *, when: datetime, tip: str | None = None) -> Finished:
         """Give the run's result to the user: their branch fast-forwarded, or left at ``hive/<run>``.
 
         What steps left uncommitted in the integration worktree is committed before. Raises :class:`RunNotBegun`.
         """
         base = await self._begun(run_id)
-        attempt = await self.integration(run_id, when=when)
+        attempt = await self.integration(run_id, when=when, tip=tip)
         head = await self._worktrees.snapshot(attempt, "What the last steps left", when=when)
         return await self._landing.finish(run_id, base=base, head=head.commit)
 

@@ -104,6 +104,18 @@ async def _redriven(ground: Ground) -> Figure:
     return await looking.redriven(ground, must=2.0, aim=0.5)
 
 
+async def _forked(ground: Ground) -> Figure:
+    from benchmarks import forking
+
+    return await forking.append(ground, must=1.5, aim=1.1)
+
+
+async def _branch_decides(ground: Ground) -> Figure:
+    from benchmarks import forking
+
+    return await forking.decision(ground, must=1.0, aim=0.2)
+
+
 def _sqlite() -> list[Row]:
     return [
         pair("publish-many", "publish, 1,000 callers", at(log.publish_many), must=0.55, aim=0.70),
@@ -123,6 +135,8 @@ def _sqlite() -> list[Row]:
         Row(name="steps", measure=_steps),
         Row(name="look-back", measure=_looking_back),
         Row(name="redrive", measure=_redriven),
+        Row(name="fork", measure=_forked),
+        Row(name="branch", measure=_branch_decides),
         start_up("import", "import hive_bus", process.IMPORT, must=0.35, aim=0.2),
         start_up("help", "hive --help", process.HELP, must=0.5, aim=0.3),
     ]

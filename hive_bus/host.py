@@ -19,8 +19,8 @@ from hive_bus.bus import Bus
 from hive_bus.envelope import work_changes
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups import GroupMember, Owned
-from hive_bus.parking import COMMANDS, discarded, system_event
-from hive_bus.past import Rows, load
+from hive_bus.parking import COMMANDS, describe, discarded, system_event
+from hive_bus.past import Rows, load, opens
 from hive_bus.record import Record
 from hive_bus.session import CheckedFolder, Session, decided_by, fold_topic, key_of
 from hive_bus.surely import patiently, surely
@@ -37,7 +37,7 @@ from hive_core_db.records import (
     UnparkKey,
     Verdict,
 )
-from hive_errors import DuplicateMismatch, Fenced, HiveError, NewerVersion, StoreError
+from hive_errors import DuplicateMismatch, Fenced, NewerVersion, StoreError
 
 PARTITIONS = 16
 SESSIONS = 20_000
@@ -221,7 +221,7 @@ class BrainHost(Generic[State]):
         key = key_of(self.brain, record) or ""
         session = self._sessions.get(key)
         if session is None:
-            if record.version == 1 and record.topic == self.brain.opens:
+            if await patiently(lambda: opens(self.brain, self.bus.store.log, record)):
                 session = Session(key, self.brain.initial())
             else:
                 session = await self._load(key, record.position - 1)
@@ -243,7 +243,7 @@ class BrainHost(Generic[State]):
                     self._step(partition, session, row, pending, into=record)
                     if session.parked:
                         return
-        session.handled, session.inherits = record.position - 1, ()
+        session.handled, session.inherits = max(session.handled, record.position - 1), ()
 
     def _trim(self) -> None:
         """Forget ended keys first, then the oldest, when there are too many to keep."""
@@ -256,7 +256,7 @@ class BrainHost(Generic[State]):
 
     def _park(self, partition: Owned, record: StoredEvent, problem: Exception) -> AppendRequest:
         """The append that sets a key aside: a pure function fails again until its code is mended."""
-        error, key = _words(problem), key_of(self.brain, record) or ""
+        error, key = describe(problem), key_of(self.brain, record) or ""
         self._tell(key, record.position, error)
         body = KeyParked(group=self.group, key=key, position=record.position, attempt=1, error=error)
         event = system_event(self.bus, body, cause=record, group=self.group)
@@ -315,7 +315,7 @@ class BrainHost(Generic[State]):
         except (NewerVersion, StoreError):
             raise
         except Exception as problem:  # noqa: BLE001 - a brain's mistake parks its key, whatever it was
-            self._tell(row.key, row.from_position, _words(problem))
+            self._tell(row.key, row.from_position, describe(problem))
             return None
 
     async def _load(self, key: str, upto: int) -> Session[State]:
@@ -423,7 +423,3 @@ def _heard(future: asyncio.Future[Verdict]) -> None:
     """Its failure is dealt with by whoever settles the page, or by nobody, when the page is given up."""
     if not future.cancelled():
         future.exception()
-
-
-def _words(problem: Exception) -> str:
-    return str(problem) if isinstance(problem, HiveError) else f"{type(problem).__name__}: {problem}"

@@ -54,6 +54,14 @@ async def load(
     return session
 
 
+async def opens(brain: Brain[Any], log: EventLog, record: StoredEvent) -> bool:
+    """Whether the record begins its key, so that there is no past to read."""
+    if record.version != 1 or record.topic != brain.opens:
+        return False
+    # What begins within a branch is under its terms from the first.
+    return brain.keyed_by == "correlation" or len(await lineage(log, run_of(record.stream))) == 1
+
+
 class Step(NamedTuple):
     """An input that was handled, and the decisions that the brain then made on it."""
 

@@ -1,6 +1,7 @@
 """What can go wrong: every error of the hive, one file per floor, standard library only."""
 
 from hive_errors.agents import (
+    EditRefused,
     ModelNotChosen,
     NothingToRetry,
     NothingWaits,
@@ -113,6 +114,7 @@ __all__ = [
     "DoneElsewhere",
     "DriverMissing",
     "DuplicateMismatch",
+    "EditRefused",
     "EpochOver",
     "ExpressionError",
     "Fenced",

@@ -83,3 +83,15 @@ class ModelNotChosen(RunError):
     hint = "pass --model claude-sonnet-5-5 (with ANTHROPIC_API_KEY) or --model scripted:answers.yaml, or set HIVE_MODEL"
 
     what: str
+
+
+@dataclass(eq=False, kw_only=True)
+class EditRefused(RunError):
+    """Another body for an inherited event is refused: there is no such event in the branch, or it cannot have that body."""
+
+    code = "HIVE-RUN-007"
+    sentence = "event {event} cannot be edited: {reason}"
+    hint = "`hive events --correlation RUN --json` shows the events of a run with their bodies"
+
+    event: str
+    reason: str

@@ -12,8 +12,8 @@ from agents.model import Model, ModelFailure, ModelReply, ModelRequest
 from hive_bus import Event, Hand, HandContext, Record
 from hive_bus.effects import Failure
 from hive_bus.events import ModelRequested, ModelResponded
+from hive_bus.lineage import lineage, read_branch_stream
 
-PAGE = 1000
 USUAL_ANSWER = 1024
 """Tokens: most answers are shorter; what is longer is settled afterwards."""
 REFUSED = frozenset({"rate_limit_error", "overloaded_error"})
@@ -79,20 +79,22 @@ async def conversation(ctx: HandContext, intent: ModelRequested) -> list[Turn]:
     """The turns of the intent's conversation up to this one, each with its reply, read from its stream."""
     turns: list[Turn] = []
     places: dict[str, int] = {}
-    after = 0
-    while page := await ctx.bus.store.log.read_stream(ctx.record.stream, after=after, limit=PAGE):
+    log, run = ctx.bus.store.log, ctx.record.correlation_id
+    within = ctx.record.stream.removeprefix(f"{run}/")
+    async for page in read_branch_stream(log, await lineage(log, run), within):
         for row in page:
             record = Record._make(row)
             if row.position > ctx.record.position:
                 return turns
             event = record.event if row.topic.startswith("model.") else None
             if isinstance(event, ModelRequested) and event.conversation == intent.conversation:
+                # What was open when the run was forked is asked again in the branch.
+                del turns[event.turn - 1 :]
                 places[row.event_id] = len(turns)
                 turns.append((event, None))
             elif isinstance(event, ModelResponded) and row.causation_id in places:
                 place = places[row.causation_id]
                 turns[place] = (turns[place][0], event)
-        after = page[-1].version
     return turns
 
 

@@ -39,7 +39,8 @@ class Places:
         path = str(workspace.get("path") or ".")
         if workspace.get("integration"):
             repository = await self.repository(path)
-            return (await repository.integration(record.correlation_id, when=date_of(record))).path
+            tip = workspace.get("tip")
+            return (await repository.integration(record.correlation_id, when=date_of(record), tip=tip)).path
         return Workspace.open(path).path
 
     async def attempt(

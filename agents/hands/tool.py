@@ -78,7 +78,11 @@ class ToolHand(Hand):
         repository = await self._places.repository(str(intent.workspace.get("path") or "."))
         task = str(intent.input.get("task_id") or intent.task_id)
         merged = await repository.merge(
-            ctx.record.correlation_id, str(intent.input["commit"]), f"Merge {task}", when=date_of(ctx.record)
+            ctx.record.correlation_id,
+            str(intent.input["commit"]),
+            f"Merge {task}",
+            when=date_of(ctx.record),
+            tip=intent.workspace.get("tip"),
         )
         if isinstance(merged, MergeConflict):
             files = ", ".join(merged.files)
@@ -93,7 +97,7 @@ class ToolHand(Hand):
         """Hand the run's branch over, and clear the run's worktrees away."""
         run = ctx.record.correlation_id
         repository = await self._places.repository(str(intent.workspace.get("path") or "."))
-        finished = await repository.finish(run, when=date_of(ctx.record))
+        finished = await repository.finish(run, when=date_of(ctx.record), tip=intent.workspace.get("tip"))
         await repository.cleanup(run)
         return ToolOutcome(output=finished.commit, data=asdict(finished))
 

@@ -19,6 +19,7 @@ MODULES: Final = (
     "labels",
     "usage",
     "diff",
+    "forking",
     "state",
     "replay",
     "answers",
@@ -36,7 +37,7 @@ MODULES: Final = (
 
 ORDER: Final = (
     *("demo", "up", "run", "runs", "trace", "watch", "replay", "state", "events", "label", "publish"),
-    *("usage", "diff"),
+    *("fork", "usage", "diff"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
     *("validate", "audit", "redrive", "history", "views", "db", "mirror", "doctor"),

@@ -92,8 +92,8 @@ async def run(
     tune_process()
     options = {
         "id": run_id,
-        "if_exists": _one_of("--if-exists", if_exists, "error", "return"),
-        "approve": _one_of("--approve", approve, "ask", "all", "none"),
+        "if_exists": one_of("--if-exists", if_exists, "error", "return"),
+        "approve": one_of("--approve", approve, "ask", "all", "none"),
         "metadata": _metadata(meta or []),
         "allow_dirty": allow_dirty,
         "max_parallel": max_parallel,
@@ -113,7 +113,7 @@ async def run(
     if detach:
         async with hive:
             started = await hive.start(what, **options)
-            _detached(shell, started)
+            detached(shell, started)
             return COMPLETED
     outcome = await host(shell, hive, lambda: hive.start(what, **options), approve=options["approve"])
     if outcome.view is not None:
@@ -121,7 +121,8 @@ async def run(
     return outcome.exit_code
 
 
-def _detached(shell: Shell, started: Run) -> None:
+def detached(shell: Shell, started: Run) -> None:
+    """Say how to go on with a run that is done elsewhere."""
     if shell.json:
         shell.emit({"run": started.id, "status": "requested"})
         return
@@ -293,7 +294,8 @@ def model_name(model: str | None, script: Path | None) -> str:
     return f"scripted:{script.resolve()}"
 
 
-def _one_of(name: str, value: str, *words: str) -> Any:
+def one_of(name: str, value: str, *words: str) -> Any:
+    """The option's value if it is one of these words. Raises :class:`UsageWrong`."""
     if value not in words:
         raise UsageWrong(name=name, value=value, reason="it is none of its words", remedy=f"one of: {', '.join(words)}")
     return value

@@ -64,7 +64,7 @@ def _table(views: list[RunView], width: int) -> list[Line]:
             (f"{sign(view.status)[0]} {view.status}", style_of(view.status)),
             f"{view.count('completed')}/{len(view.tasks)}" if view.tasks else "",
             duration(view.seconds),
-            dollars(view.cost),
+            dollars(view.own_cost),
             moment(view.requested_at),
             view.title,
         )

@@ -39,6 +39,7 @@ SIGNS: Final[dict[str, tuple[str, str]]] = {
     "cancelled": ("⊘", "yellow"),
     "interrupted": ("⊘", "yellow"),
     "skipped": ("-", "dim"),
+    "left": ("⊘", "dim"),
     "pending": ("·", "dim"),
     "queued": ("◌", "dim"),
     "requested": ("◌", "dim"),

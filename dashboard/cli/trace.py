@@ -108,7 +108,7 @@ async def _follow_drawing(shell: Shell, bus: Bus, records: list[Record], shape: 
     """Redraw on a terminal as events come; on a pipe, draw once when the run has ended."""
     from agents.run import Run
 
-    run_id, known = records[0].correlation_id, records[-1].position
+    run_id, known = records[-1].correlation_id, records[-1].position
     if not (shell.live and shell.out.is_terminal):
         draw(shell, await _until_the_end(bus, run_id), shape, now=bus.now())
         return

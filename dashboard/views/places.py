@@ -27,6 +27,16 @@ def _requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     return root
 
 
+def _forked(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+    """What was open in the parent when it was forked stays open there; the branch asks for it again."""
+    assert spans.root is not None
+    left = record._replace(recorded_at=data.get("at") or record.recorded_at)
+    for span in {id(span): span for span in spans.owner.values()}.values():
+        if span.leaf and span.end is None:
+            span.close(left, "left")
+    return spans.root
+
+
 def _run_ended(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     assert spans.root is not None
     spans.root.close(record, record.topic.rpartition(".")[2], first_line(data.get("reason")))
@@ -181,6 +191,7 @@ def _approval_requested(spans: Spans, record: Record, data: dict[str, Any]) -> O
 
 PLACES: Final[dict[str, Callable[[Spans, Record, dict[str, Any]], Open]]] = {
     "workflow.requested": _requested,
+    "workflow.forked": _forked,
     "workflow.completed": _run_ended,
     "workflow.failed": _run_ended,
     "workflow.cancelled": _run_ended,

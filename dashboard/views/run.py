@@ -97,6 +97,9 @@ class RunView:
     tasks: tuple[TaskView, ...] = ()
     questions: tuple[Question, ...] = ()
     cost: Cost = FREE
+    own_cost: Cost = FREE
+    parent: str = ""
+    forked_at: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -117,6 +120,7 @@ class RunView:
         return asdict(self) | {
             "seconds": self.seconds,
             "cost": self.cost.as_dict(),
+            "own_cost": self.own_cost.as_dict(),
             "tasks": [task.as_dict() for task in self.tasks],
             "questions": [question.as_dict() for question in self.questions],
         }

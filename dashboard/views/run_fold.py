@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from dashboard.views.cost import CHARGED, cost_of
+from dashboard.views.cost import CHARGED, FREE, cost_of
 from dashboard.views.open_span import first_line
 from dashboard.views.run import Question, RunView, TaskView
 from hive_bus import Record
@@ -92,7 +92,17 @@ class RunFold:
         )
 
     def _forked(self, record: Record, data: dict[str, Any]) -> None:
-        self._change(title=f"branch of {data.get('parent')} at {data.get('position')}")
+        # What was open in the parent at that moment is asked again here.
+        self._questions.clear()
+        self._change(
+            id=record.correlation_id,
+            title=f"branch of {data.get('parent')} at {data.get('position')}",
+            parent=str(data.get("parent") or ""),
+            forked_at=data.get("position"),
+            requested_at=record.recorded_at,
+            metadata=record.metadata,
+            own_cost=FREE,
+        )
 
     def _status(self, record: Record, data: dict[str, Any]) -> None:
         status = {"plan_requested": "planning", "started": "planning", "paused": "paused", "resumed": "running"}
@@ -173,7 +183,7 @@ class RunFold:
     def _paid(self, record: Record, data: dict[str, Any]) -> None:
         assert self.run is not None
         cost = cost_of(record)
-        self._change(cost=self.run.cost + cost)
+        self._change(cost=self.run.cost + cost, own_cost=self.run.own_cost + cost)
         task = self._tasks.get(self._conversations.get(record.causation_id or "", ""))
         if task is not None:
             self._tasks[task.id] = replace(task, cost=task.cost + cost)

@@ -25,7 +25,9 @@ async def newest_runs(
         histories = await asyncio.gather(*(bus.history(row.correlation_id, at=at) for row in rows))
         for row, records in zip(rows, histories, strict=True):
             view = run_view(records)
-            if view is None or not is_run(records) or records[0].position != row.position:
+            # Whoever asked for a run twice gets it once; a branch begins behind what it inherits.
+            began = next((record.position for record in records if record.correlation_id == row.correlation_id), 0)
+            if view is None or not is_run(records) or began != row.position:
                 continue
             if status in {None, view.status}:
                 yield view

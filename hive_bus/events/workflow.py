@@ -70,14 +70,6 @@ class WorkflowForked(Fact, topic="workflow.forked", version=2):
     approve: str | None = None
     allow: tuple[str, ...] = ()
 
-    def model_of(self, role: str, before: str) -> str:
-        """The model of a role from here on; ``before`` where nothing was said."""
-        return self.models.get(role) or self.models.get("") or before
-
-    def prompt_of(self, role: str, before: str) -> str:
-        """The system prompt of a role from here on; ``before`` where nothing was said."""
-        return self.prompts.get(role) or self.prompts.get("") or before
-
 
 @upcaster("workflow.forked", from_version=1)
 def _nothing_was_changed(data: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ MAY_SLEEP |= {
 VIRTUAL_TIME = (
     "tests/simulation/",
     "tests/support/brains.py",
+    "tests/support/forks_simulation.py",
     "tests/support/runs_hands.py",
     "tests/support/runs_simulation.py",
     "tests/support/sample_hands.py",

@@ -12,6 +12,7 @@ from dashboard.cli import vocabulary
 from hive_bus.bus import Bus
 from hive_bus.effects import Intent, lifecycle_class
 from hive_bus.event import event_class
+from hive_bus.events import ModelRequested, TaskReady
 from hive_bus.record import Record
 from hive_bus.replay import keys_of_run, redrive
 from hive_core_db.audit import Vocabulary, audit
@@ -27,12 +28,34 @@ NEW_TASKS = frozenset({"task.ready", "drone.hatched", "task.review_requested"})
 async def broken_rules(bus: Bus, run: str) -> list[str]:
     """Rules that the run's history breaks, and decisions that today's brains would not make again."""
     log = await bus.history(run)
-    found = [f"{run}: {said}" for said in (*_order(log), *_cancelled(log))]
+    found = [f"{run}: {said}" for said in (*_order(as_lived(log)), *_cancelled(log))]
     head = await bus.head()
     for brain in brains():
         for key in await keys_of_run(bus.store.log, brain, run):
             found += [str(one) async for one in redrive(bus.store.log, brain, key, upto=head)]
     return found
+
+
+def as_lived(log: Sequence[Record]) -> list[Record]:
+    """A branch's history as if it were one run's: in streams of one name, and what was asked again as it was asked last."""
+    asked: dict[tuple[object, ...], Record] = {}
+    for record in log:
+        if (key := _asked(record)) is not None:
+            asked[key] = record
+    kept = [record for record in log if asked.get(_asked(record) or (), record) is record]
+    return [record._replace(stream=record.stream.removeprefix(f"{record.correlation_id}/")) for record in kept]
+
+
+def _asked(record: Record) -> tuple[object, ...] | None:
+    """What an event asks for that is asked for once in a run."""
+    within = record.stream.removeprefix(f"{record.correlation_id}/")
+    match record.event:
+        case ModelRequested() as event:
+            return within, event.conversation, event.turn
+        case TaskReady() as event:
+            return event.task_id, event.try_number
+        case _:
+            return None
 
 
 def _order(log: list[Record]) -> Iterator[str]:

@@ -134,7 +134,7 @@ class RunsSimulation:
         """Starts a run, and has wishes while it runs."""
         await asyncio.sleep(self._random.random() * 2)
         event = self._wanted()
-        await _said(lambda: bus.publish(event, correlation_id=run, stream=f"{run}/run", event_id=f"asked-{run}"))
+        await said(lambda: bus.publish(event, correlation_id=run, stream=f"{run}/run", event_id=f"asked-{run}"))
         if self._random.random() < 0.3:
             self._left.add(run)
         for _ in range(self._random.choice([0, 0, 1, 2, 4])):
@@ -145,29 +145,29 @@ class RunsSimulation:
         random, task = self._random, f"s{self._random.randrange(7)}"
         match random.randrange(8):
             case 0 | 1:
-                await _said(lambda: hive.pause(run))
+                await said(lambda: hive.pause(run))
                 await asyncio.sleep(random.random() * 4)
-                await _said(lambda: hive.resume(run))
+                await said(lambda: hive.resume(run))
             case 2 | 3:
-                await _said(lambda: hive.cancel(run, reason="enough"))
+                await said(lambda: hive.cancel(run, reason="enough"))
             case 4:
-                await _said(lambda: hive.retry(run))
+                await said(lambda: hive.retry(run))
             case 5:
                 again = TaskRetryRequested(task_id=task)
-                await _said(lambda: bus.publish(again, correlation_id=run, stream=f"{run}/run"))
+                await said(lambda: bus.publish(again, correlation_id=run, stream=f"{run}/run"))
             case 6:
                 yes = ApprovalGranted(approval_id=f"{task}.1")
                 new = encode_event(
                     yes, stream=f"{run}/run", correlation_id=run, source="person", event_id=bus.ids.event_id(bus.now())
                 )
                 # Before it was asked: an answer that ends no work.
-                await _said(lambda: bus.submit(AppendRequest(epoch=bus.writer.epoch, events=(new,))))
+                await said(lambda: bus.submit(AppendRequest(epoch=bus.writer.epoch, events=(new,))))
             case _:
                 drones = [row.stream for row in await bus.history(run) if row.topic == "drone.hatched"]
                 if drones:
                     stream = random.choice(drones)
                     stop = DroneInterruptRequested(drone_id=stream.rpartition("/")[2])
-                    await _said(lambda: bus.publish(stop, correlation_id=run, stream=stream))
+                    await said(lambda: bus.publish(stop, correlation_id=run, stream=stream))
 
     async def _answer(self, bus: Bus, hive: Hive) -> None:
         """A person who answers most questions, in their own time."""
@@ -181,7 +181,7 @@ class RunsSimulation:
 
     async def _say(self, hive: Hive, run: str, approval: str) -> None:
         answer = hive.approve if self._random.random() < 0.7 else hive.deny
-        await _said(lambda: answer(run, approval))
+        await said(lambda: answer(run, approval))
 
     # The end.
 
@@ -231,7 +231,7 @@ class RunsSimulation:
         return wrong
 
 
-async def _said(say: Callable[[], Awaitable[object]]) -> None:
+async def said(say: Callable[[], Awaitable[object]]) -> None:
     """Say it until the store has heard it; what comes too late is no matter."""
     while True:
         try:

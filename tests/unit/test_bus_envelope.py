@@ -158,7 +158,7 @@ GUARDED = """
     workflow: started plan_requested plan_rejected paused resumed completed failed cancelled plan_generated
     task: created ready completed failed retried skipped cancelled cancel_requested review_requested assigned
     task: returned attempt_failed superseded review_completed
-    drone: message completed failed interrupted retired
+    drone: message completed failed interrupted retired resumed
     model: requested cancel_requested started attempt_failed superseded cancelled failed responded
     tool: requested cancel_requested started attempt_failed superseded cancelled failed returned
     timer: set cancel_requested fired cancelled
@@ -168,7 +168,14 @@ GUARDED = """
 """
 OPEN = {
     *("workflow.requested", "workflow.cancel_requested", "workflow.pause_requested", "workflow.resume_requested"),
-    *("workflow.forked", "task.retry_requested", "drone.hatched", "drone.buzzed", "drone.interrupt_requested"),
+    *(
+        "workflow.forked",
+        "workflow.labelled",
+        "task.retry_requested",
+        "drone.hatched",
+        "drone.buzzed",
+        "drone.interrupt_requested",
+    ),
 }
 
 
