@@ -217,11 +217,7 @@ class Hive:
     ) -> Run:
         """Make a branch of a run as it was ``at`` a moment (a position, ``@12``, a time, a label; its last event).
 
-        It shares the past, which is not copied, and goes on by itself: what was open is asked again.
-
-        Raises :class:`NotFound`, :class:`MomentInvalid`, :class:`EditRefused`, :class:`RunExists`,
-        :class:`RunIdInvalid`, :class:`NotARepository`, :class:`WorkspaceMissing`; and, where this hive serves, what
-        ``check_model`` raises.
+        Raises :class:`NotFound`, and what ``agents.forking.fork`` raises; where this hive serves, what ``check_model`` does.
         """
         parent = await self.run(name)
         branch = _checked_id(id) if id is not None else self.bus.ids.run_id()
