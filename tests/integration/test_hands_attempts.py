@@ -174,7 +174,7 @@ def test_what_is_silent_is_cut_off_and_its_slot_is_free(tmp_path: Path) -> None:
 
 
 def test_running_work_is_cancelled_on_request(tmp_path: Path) -> None:
-    """The hand is stopped, and the effect ends as cancelled, once."""
+    """The hand is stopped, and the effect ends as cancelled, once; the event of the request says so, no clock is waited for."""
 
     async def forever(intent: Try, ctx: HandContext) -> Any:
         await hang()
@@ -187,6 +187,7 @@ def test_running_work_is_cancelled_on_request(tmp_path: Path) -> None:
 
     records = told(tmp_path / "h.db", Trial(forever), steps)
     assert topics(records) == ["requested", "started", "cancel_requested", "cancelled"]
+    assert records[3].recorded_at - records[2].recorded_at < 200_000
 
 
 def test_waiting_work_is_cancelled_by_the_clock(tmp_path: Path) -> None:
