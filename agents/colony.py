@@ -20,6 +20,7 @@ from agents.reviewer import Reviewer
 from agents.tool import Tools
 from agents.tools import builtin_tools
 from hive_bus import Brain, Bus, Hand
+from hive_bus.budget import HiveBudget
 from hive_bus.clock import Clock
 from hive_bus.crew import DRAIN_SECONDS, Crew
 from hive_bus.enrolment import Enrolment, package_version
@@ -39,7 +40,8 @@ class Colony:
     """Hosts brains, hands and the clock until cancelled or drained.
 
     ``tools`` are what drones and ``tool`` steps may use, ``open`` opens a model by name,
-    ``extra_brains`` and ``extra_hands`` are a program's own, ``limits`` what all processes may use of what, by key.
+    ``extra_brains`` and ``extra_hands`` are a program's own, ``limits`` what all processes may use of what, by key,
+    ``budget`` what all runs together may use.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Colony:
         extra_hands: Sequence[Hand] = (),
         health_seconds: float = HEALTH_SECONDS,
         limits: Mapping[str, Limit] | None = None,
+        budget: HiveBudget | None = None,
     ) -> None:
         tools = tools if tools is not None else builtin_tools()
         places = Places()
@@ -65,7 +68,7 @@ class Colony:
             *extra_hands,
         ]
         self.hosts = {brain.name: BrainHost(bus, brain) for brain in [*brains(), *extra_brains]}
-        self.hands = HandRunner(bus, hands, hosts=self.hosts, limits=limits)
+        self.hands = HandRunner(bus, hands, hosts=self.hosts, limits=limits, budget=budget)
         self.clock = Clock(bus, on_ready=self.hands.wake)
         self.crew = Crew(
             bus,

@@ -28,6 +28,8 @@ from agents.workflow import Workflow
 from agents.workflow_file import load_workflow
 from agents.workspace import Workspace
 from hive_bus import Brain, Bus, Draft, Event, Hand, Record, open_bus
+from hive_bus.budget import Budget, HiveBudget
+from hive_bus.budgets import stream_of
 from hive_bus.crew import DRAIN_SECONDS
 from hive_bus.envelope import encode_event
 from hive_bus.events import (
@@ -36,6 +38,7 @@ from hive_bus.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    BudgetSet,
     TaskRetryRequested,
     WorkflowCancelRequested,
     WorkflowPauseRequested,
@@ -70,6 +73,7 @@ class Hive:
         health_seconds: How often the process looks whether it is well.
         limits: What all processes together may use, by key; see docs/settings.md.
         nats: The NATS server that the live tail comes from; see ``open_bus``.
+        budget: What all runs together may use in a period.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Hive:
         health_seconds: float = HEALTH_SECONDS,
         limits: Mapping[str, Limit] | None = None,
         nats: NatsSettings | str | None = None,
+        budget: HiveBudget | None = None,
     ) -> None:
         self.workspace = Path(workspace)
         self.model = model
@@ -95,7 +100,7 @@ class Hive:
         self._url, self._bus, self.nats = url, bus, nats
         self._policy, self._open, self._brains, self._hands = policy, open_model, brains, hands
         self._serve = serve
-        self._health_seconds, self._limits = health_seconds, limits
+        self._health_seconds, self._limits, self._budget = health_seconds, limits, budget
         self._host: Colony | None = None
         self._places = Places()
         self._colony: asyncio.Task[None] | None = None
@@ -123,6 +128,7 @@ class Hive:
                     extra_hands=self._hands,
                     health_seconds=self._health_seconds,
                     limits=self._limits,
+                    budget=self._budget,
                 )
                 tasks = await stack.enter_async_context(together())
                 self._colony = tasks.create_task(colony.run(), name="colony")
@@ -169,11 +175,13 @@ class Hive:
         allow_dirty: bool = False,
         max_parallel: int | None = None,
         review: bool = True,
+        budget: Budget | None = None,
     ) -> Run:
         """Start a run and return it at once.
 
         ``what`` is a workflow, a workflow file (it ends in ``.yaml`` or ``.yml``, or holds a ``/``), or a goal in
         words. ``id`` makes the start repeatable: with ``if_exists="return"`` a second start gives the first run.
+        ``budget`` is what the run may use; what it says goes before what the workflow says.
 
         Raises :class:`WorkflowFileError`, :class:`RunExists`, :class:`RunIdInvalid`, :class:`ModelNotChosen`,
         :class:`UncommittedChanges`, :class:`NotARepository`, :class:`WorkspaceMissing`; and, where this hive serves,
@@ -201,7 +209,8 @@ class Hive:
             approve=approve,
             review=review,
         )
-        run = await self._request(run_id, body, metadata, if_exists)
+        written = workflow.budget if workflow is not None and workflow.budget is not None else Budget()
+        run = await self._request(run_id, body, metadata, if_exists, written.but(budget or Budget()))
         if workflow is not None:
             await self._warn_of_capabilities(run, workflow)
         return run
@@ -315,18 +324,29 @@ class Hive:
         return tuple(one | {"effect": str(self.tools.get(one["name"]).spec.effect)} for one in definitions)
 
     async def _request(
-        self, run_id: str, body: WorkflowRequested, metadata: Mapping[str, Any] | None, if_exists: Exists
+        self,
+        run_id: str,
+        body: WorkflowRequested,
+        metadata: Mapping[str, Any] | None,
+        if_exists: Exists,
+        budget: Budget,
     ) -> Run:
-        new = encode_event(
-            body,
-            stream=f"{run_id}/run",
-            correlation_id=run_id,
-            source=self.bus.source,
-            event_id=self.bus.ids.event_id(self.bus.now()),
-            metadata=metadata,
+        bodies: list[tuple[Event, str]] = [(body, f"{run_id}/run")]
+        if budget.limits:
+            bodies.append((BudgetSet(limits=budget.limits), stream_of(run_id)))
+        events = tuple(
+            encode_event(
+                one,
+                stream=stream,
+                correlation_id=run_id,
+                source=self.bus.source,
+                event_id=self.bus.ids.event_id(self.bus.now()),
+                metadata=metadata,
+            )
+            for one, stream in bodies
         )
         request = AppendRequest(
-            epoch=self.bus.writer.epoch, events=(new,), expected={f"{run_id}/run": 0}, quiet={run_id: 0}
+            epoch=self.bus.writer.epoch, events=events, expected={f"{run_id}/run": 0}, quiet={run_id: 0}
         )
         verdict = await self.bus.writer.append(request)
         if isinstance(verdict, NotQuiet):

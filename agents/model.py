@@ -158,6 +158,10 @@ class Model(Protocol):
         """Answer one request, once; see the guarantees."""
         ...
 
+    def charge(self, model: str, usage: Usage) -> Charge | None:
+        """What so much would cost, of the model that a request may name; None when no price is known."""
+        ...
+
     async def aclose(self) -> None:
         """Close what the model holds open, such as pooled connections."""
         ...

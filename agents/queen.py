@@ -143,9 +143,11 @@ def _create(turn: Turn) -> None:
 
 def _pause(turn: Turn) -> None:
     run = turn.run
-    if run.phase == "ended" or run.pause_wanted == run.paused:
+    wanted = run.pause_wanted or bool(run.over_budget)
+    if run.phase == "ended" or wanted == run.paused:
         return
-    turn.emit(WorkflowPaused() if run.pause_wanted else WorkflowResumed())
+    more = {"reason": run.over_budget} if run.over_budget else {}
+    turn.emit(WorkflowPaused(**more) if wanted else WorkflowResumed())
 
 
 def _retry(turn: Turn) -> None:

@@ -16,7 +16,7 @@ from agents.run_fold_tasks import TASK_STEPS
 from agents.run_state import NOTHING, Fold, Run, changed
 from hive_bus.brain import Input
 from hive_bus.event import Event
-from hive_bus.events import workflow
+from hive_bus.events import budget, workflow
 
 __all__ = ["FOLDS", "fold"]
 
@@ -66,6 +66,14 @@ def _resume_requested(run: Run, _event: workflow.WorkflowResumeRequested, _recor
     return changed(run, pause_wanted=False)
 
 
+def _budget_exceeded(run: Run, event: budget.BudgetExceeded, _record: Input) -> Run:
+    return changed(run, over_budget=event.reason or "the budget is used up")
+
+
+def _budget_free(run: Run, _event: Any, _record: Input) -> Run:
+    return changed(run, over_budget="")
+
+
 def _paused(run: Run, _event: workflow.WorkflowPaused, _record: Input) -> Run:
     return changed(run, paused=True)
 
@@ -95,6 +103,9 @@ _STEPS: Final[Mapping[type[Event], Fold]] = {
     workflow.WorkflowCancelRequested: _cancel_requested,
     workflow.WorkflowPauseRequested: _pause_requested,
     workflow.WorkflowResumeRequested: _resume_requested,
+    budget.BudgetExceeded: _budget_exceeded,
+    budget.BudgetCleared: _budget_free,
+    budget.BudgetSet: _budget_free,
     workflow.WorkflowPaused: _paused,
     workflow.WorkflowResumed: _resumed,
     workflow.WorkflowPlanRequested: _plan_requested,

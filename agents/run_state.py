@@ -214,6 +214,7 @@ class Run:
     cancelling: bool = False
     reason: str = ""
     pause_wanted: bool = False
+    over_budget: str = ""
     paused: bool = False
     terms: Terms = NO_BRANCH
     waking: dict[str, float | None] = field(default_factory=dict)

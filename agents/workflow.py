@@ -26,6 +26,7 @@ from pydantic import (
 
 from agents.references import Scope
 from agents.templates import render_command, render_text, render_value
+from hive_bus.budget import Budget
 
 Kind: TypeAlias = Literal["run", "prompt", "tool"]
 EffectClass: TypeAlias = Literal["pure", "idempotent", "reconcilable", "unsafe"]
@@ -233,6 +234,8 @@ class Workflow(_Frozen):
     """What the whole run is for; `{{ run.goal }}`."""
     max_parallel: Annotated[StrictInt, Field(ge=1, le=10_000)] = 8
     """How many steps may run side by side."""
+    budget: Budget | None = None
+    """What the whole run may use: `usd`, `tokens`, `calls`, `time`; the run pauses where the next call may need more."""
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=10_000)]
     """What is to be done; the order decides nothing but the order of equals."""
 
@@ -310,5 +313,6 @@ class WorkflowFile(Workflow):
             name=self.name,
             goal=self.goal,
             max_parallel=self.max_parallel,
+            budget=self.budget,
             steps=tuple(self.defaults.applied_to(step) for step in self.steps),
         )

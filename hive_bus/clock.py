@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hive_bus.attempt import LOST, lost_attempts
+from hive_bus.budgets import release
 from hive_bus.bus import Bus
 from hive_bus.effects import LOST_ATTEMPTS, EffectClass, Failure, Intent, WorkPolicy
 from hive_bus.envelope import encode_event
@@ -116,7 +117,8 @@ class Clock:
             event_id=self.bus.ids.event_id(now),
             occurred_at=now,
         )
-        await surely(self.bus, AppendRequest(epoch=self.bus.writer.epoch, events=(new,), work=(change,)))
+        back = await release(self.bus, record) if item.attempt and _policy(intent).spends else []
+        await surely(self.bus, AppendRequest(epoch=self.bus.writer.epoch, events=(new, *back), work=(change,)))
         if self._on_ready is not None and isinstance(change, WorkRetry):
             self._on_ready()
         return True

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hive_bus.budget import HiveBudget
 from hive_bus.limit import Limit
 from hive_bus.mirror.embedded import FOLDER as EMBEDDED
 from hive_bus.mirror.embedded import running
@@ -48,6 +49,18 @@ that it has, and begins when all of them allow it:
 Rates are buckets that hold ten seconds' worth. Tokens are estimated before a call and corrected by what it really used. When a
 provider refuses a call for the moment (`Retry-After`), the most particular of its keys that is named here rests for everybody, also
 one without numbers (`model:anthropic: {}`). What waits for a limit uses nothing, and does not keep others from overtaking it.
+"""
+
+_BUDGET: Final = """
+## Budget
+
+```yaml
+budget: {usd: 20, per: day}
+```
+
+A budget holds for all processes that share the database, if they all have it in their settings. What a call may use at most is set aside
+before it is made. When that is more than what is left, the run that wants to make it pauses and says so; it goes on in the next period, or
+when `hive budget --add usd=5` raises this one. A run may have a budget of its own besides ([usage and budgets](usage.md)).
 """
 
 _NATS: Final = """
@@ -96,6 +109,15 @@ class Settings(BaseModel):
             "why": "to stay within what a provider or a machine allows",
         },
     )
+    budget: HiveBudget | None = Field(
+        default=None,
+        description="How much all runs together may use in a period: money, tokens, calls, time. See below.",
+        json_schema_extra={
+            "unit": "kinds and amounts (in the environment: JSON)",
+            "default": "none",
+            "why": "to be sure of what it can cost at most",
+        },
+    )
     nats: NatsSettings | None = Field(
         default=None,
         description="The NATS server that `hive up` mirrors the log to, and that processes take its live tail from: its address, or keys. See below.",
@@ -126,6 +148,17 @@ class Settings(BaseModel):
             return value
         if not value.lstrip().startswith("{"):
             return {"url": value}
+        try:
+            return json.loads(value)
+        except ValueError as problem:
+            raise ValueError(f"it is no JSON: {problem}") from problem
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget_of_text(cls, value: object) -> object:
+        """The environment holds text."""
+        if not isinstance(value, str):
+            return value
         try:
             return json.loads(value)
         except ValueError as problem:
@@ -228,6 +261,8 @@ def settings_page() -> str:
         lines.append(f"| `{key}` | `{variable}` | {facts['unit']} | {shown} | {field.description} | {facts['why']} |")
     lines += ["", _LIMITS.strip(), "", "| under a key | what it limits |", "|---|---|"]
     lines += [f"| `{name}` | {field.description} |" for name, field in Limit.model_fields.items()]
+    lines += ["", _BUDGET.strip(), "", "| under `budget` | what it limits |", "|---|---|"]
+    lines += [f"| `{name}` | {field.description} |" for name, field in HiveBudget.model_fields.items()]
     lines += ["", _NATS.strip(), "", "| under `nats` | what it is |", "|---|---|"]
     lines += [f"| `{name}` | {field.description} |" for name, field in NatsSettings.model_fields.items()]
     return "\n".join(lines) + "\n"

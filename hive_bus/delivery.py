@@ -18,6 +18,7 @@ from hive_bus.bus import Bus
 from hive_bus.effects import Failure
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
+from hive_bus.events.budget import BudgetSettled
 from hive_bus.host import BrainHost
 from hive_bus.load import Tally
 from hive_bus.record import Record
@@ -155,22 +156,26 @@ class Delivery:
                     # The bus owns the task; nobody waits for it.
                     _ = self._bus.spawn(self._after_all(claimed, outcome, share.alone), name="late result")
             raise
-        await self._keep(claimed, outcome, verdict)
+        await self._keep(claimed, outcome, verdict, share.alone)
 
     async def _after_all(self, claimed: Claimed, outcome: Event, alone: AppendRequest) -> None:
         """Ask again what became of a result, by its ids, and keep it if it was refused; never raises, for it runs beside the bus."""
         try:
-            await self._keep(claimed, outcome, await surely(self._bus, alone))
+            await self._keep(claimed, outcome, await surely(self._bus, alone), alone)
         except HiveError as problem:
             _log.warning("hand.forgotten", work_id=claimed.work_id, error=str(problem))
 
-    async def _keep(self, claimed: Claimed, outcome: Event | Failure | None, verdict: Verdict) -> None:
+    async def _keep(
+        self, claimed: Claimed, outcome: Event | Failure | None, verdict: Verdict, alone: AppendRequest
+    ) -> None:
         if isinstance(verdict, Appended | AlreadyThere):
             return
         _log.warning("hand.superseded", work_id=claimed.work_id, verdict=type(verdict).__name__)
         if isinstance(outcome, Event):
             late = self.event(claimed, claimed.intent.superseded(outcome, attempt=claimed.attempt))
-            await surely(self._bus, AppendRequest(epoch=self._bus.writer.epoch, events=(late,)))
+            # It was paid for all the same.
+            paid = [event for event in alone.events if event.topic == BudgetSettled.TOPIC]
+            await surely(self._bus, AppendRequest(epoch=self._bus.writer.epoch, events=(late, *paid)))
 
     def started(self, claimed: Claimed) -> NewEvent:
         """What is appended with the claim."""

@@ -61,6 +61,8 @@ class WorkPolicy:
     total_timeout: float | None = None
     preferred: str | None = None
     hold_out: float = 0.0
+    spends: bool = False
+    """Whether budgets count it: its hand says how much at most, before it begins."""
 
     @property
     def queue(self) -> str:

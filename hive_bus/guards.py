@@ -42,6 +42,7 @@ _OWNED: Final[dict[str, tuple[str, str]]] = {
         "a brain, the clock or a person's command",
     ),
     "agent": ("registered online offline busy draining", "the agent's process"),
+    "budget": ("set reserved settled exceeded cleared", "the hand that makes the call, or a person's command"),
     "system": (
         "epoch_started parked unparked discarded archived redacted alert_raised alert_cleared view_switched",
         "the hive",
@@ -63,6 +64,7 @@ _INSTEAD: Final[dict[str, str]] = {
     "approval.granted": "`hive approve {run}`",
     "approval.denied": "`hive deny {run}`",
     "approval.expired": "`hive deny {run}`",
+    "budget.set": "`hive budget {run} --set`",
     "system.parked": "`hive parked`",
     "system.view_switched": "`hive views rebuild`",
     "system.unparked": "`hive parked`",

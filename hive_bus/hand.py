@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from hive_bus.budget import Amounts
 from hive_bus.effects import Failure, Intent
 from hive_bus.event import Event
 from hive_bus.record import Record
@@ -86,6 +87,14 @@ class Hand(ABC):
     def used(self, intent: Any, outcome: Event | Failure) -> float | None:
         """How many tokens it took; None: nobody knows, the estimate stands."""
         return None
+
+    async def most(self, intent: Any, ctx: HandContext) -> Amounts | None:
+        """What it may use at most, which budgets set aside before it begins; None: budgets do not count it. Asked only where there is one."""
+        return None
+
+    def spent(self, intent: Any, outcome: Event | Failure) -> Amounts:
+        """What it used of that, but for the time; ``usd`` None: nobody knows, what was set aside counts."""
+        return Amounts()
 
 
 Performer = Callable[[Any, HandContext], Event | Failure | Awaitable[Event | Failure]]

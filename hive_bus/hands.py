@@ -16,11 +16,14 @@ from typing import Any
 
 from hive_bus.ahead import Ahead, provisional
 from hive_bus.attempt import Claimed, perform, raised
+from hive_bus.budget import HiveBudget
+from hive_bus.budgets import Budgets
 from hive_bus.bus import Bus
 from hive_bus.capacity import Capacity
 from hive_bus.delivery import Delivery, Share
 from hive_bus.effects import Failure
 from hive_bus.event import Event
+from hive_bus.events.budget import BudgetSet
 from hive_bus.hand import Hand, HandContext
 from hive_bus.host import BrainHost
 from hive_bus.lease import ProcessLease
@@ -34,6 +37,7 @@ from hive_core_db.records import (
     AlreadyThere,
     Appended,
     AppendRequest,
+    Conflict,
     NewEvent,
     StoredEvent,
     Verdict,
@@ -65,9 +69,11 @@ class HandRunner:
         hosts: Mapping[str, BrainHost[Any]] | None = None,
         worker: str = "",
         limits: Mapping[str, Limit] | None = None,
+        budget: HiveBudget | None = None,
     ) -> None:
         self.bus = bus
         self.worker = worker or bus.source
+        self.budgets = Budgets(bus, budget, worker=self.worker)
         self.capacity = Capacity(bus.store.limits, limits or {}, wake=self.wake)
         self._hands = list(hands)
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -87,7 +93,11 @@ class HandRunner:
 
     async def run(self) -> None:
         """Claim and perform until cancelled or drained; a lost lease ends everything it holds, and a new one begins."""
-        forget = (self.bus.writer.on_commit(self._note), self.bus.tail.listen(self._cut_off))
+        forget = (
+            self.bus.writer.on_commit(self._note),
+            self.bus.tail.listen(self._cut_off),
+            self.bus.tail.listen(self.budgets.note),
+        )
         try:
             while not self._draining:
                 try:
@@ -151,7 +161,7 @@ class HandRunner:
                 if row.event_id not in self._delivery.chained:
                     self._offers.note(row)
                     self._wake.set()
-            elif row.topic.endswith((_ASKED, ".attempt_failed")):
+            elif row.topic.endswith((_ASKED, ".attempt_failed")) or row.topic == BudgetSet.TOPIC:
                 self._ask()
         self._own_head = rows[-1].position
 
@@ -208,10 +218,11 @@ class HandRunner:
                 wanted.append(claimed)
                 # What is done at once takes no slot.
                 free[id(claimed.hand)] -= not inline
-        allowed = await self._within_limits(wanted) if limited else wanted
+        allowed = await self._within_budgets(await self._within_limits(wanted) if limited else wanted)
         if allowed:
             await self._claim(allowed, lease, group)
-        deeper = limited and self._look_deeper(late + len(wanted) - len(allowed))
+        waiting = late + len(wanted) - len(allowed)
+        deeper = (waiting > 0 or self._beyond > 0) and self._look_deeper(waiting)
         # A page of what only newer processes can read, or of what is known to wait, is no reason to ask again at once.
         return more and (bool(wanted) or deeper)
 
@@ -234,6 +245,19 @@ class HandRunner:
                 self._offers.keep(claimed)
         return [claimed for claimed in wanted if claimed.work_id not in waiting]
 
+    async def _within_budgets(self, wanted: Sequence[Claimed]) -> list[Claimed]:
+        """Those that budgets allow, each with its reservation ready; others cost nothing, or wait."""
+        self.budgets.look()
+        allowed = []
+        for claimed in wanted:
+            spends = claimed.policy.spends and not claimed.hand.inline(claimed.intent)
+            if not spends or await self.budgets.reserve(claimed, self._context(claimed)):
+                allowed.append(claimed)
+            else:
+                self.capacity.refund(claimed)
+                self._offers.keep(claimed)
+        return allowed
+
     async def _claim(self, wanted: Sequence[Claimed], lease: ProcessLease, group: asyncio.TaskGroup) -> None:
         """Claim them all in one commit; inline ones are done with it, the others start."""
         claims: list[tuple[Claimed, AppendRequest, asyncio.Future[Verdict]]] = []
@@ -245,8 +269,12 @@ class HandRunner:
                 # Many of them are no reason to keep the loop from everybody else.
                 await asyncio.sleep(0)
                 continue
+            grant = self.budgets.grant(claimed)
             request = AppendRequest(
-                epoch=self.bus.writer.epoch, events=(self._delivery.started(claimed),), work=(_claim(claimed, lease),)
+                epoch=self.bus.writer.epoch,
+                events=(self._delivery.started(claimed), *grant.events),
+                expected=grant.expected,
+                work=(_claim(claimed, lease),),
             )
             claims.append((claimed, request, self.bus.writer.submit(request)))
         for claimed, request, future in claims:
@@ -254,10 +282,16 @@ class HandRunner:
             if isinstance(verdict, Appended) or (
                 isinstance(verdict, AlreadyThere) and await self._holds(claimed, lease)
             ):
+                self.budgets.begun(claimed)
                 self._start(claimed, group, verdict.first)
             else:
-                refused += 1
+                # A budget that others used meanwhile is no rivalry for the item: it is looked at again at once.
+                moved = isinstance(verdict, Conflict)
+                refused += not moved
+                self.budgets.refused(claimed)
                 self.capacity.refund(claimed)
+                if moved:
+                    self._wake.set()
         for share in inline:
             refused += not isinstance(await self._delivery.settle(share), Appended | AlreadyThere)
         self._offers.told(len(wanted), refused)
@@ -316,6 +350,7 @@ class HandRunner:
             self._ending.discard(work_id)
             self._cancelled.pop(work_id, None)
             self.capacity.release(claimed, None)
+            self.budgets.over(claimed)
             self._wake.set()
 
         task.add_done_callback(done)
@@ -331,15 +366,15 @@ class HandRunner:
                 if reason is None or work_id in self._ending:
                     raise
                 self._ending.add(work_id)
-                event = delivery.event(claimed, claimed.intent.cancelled(reason))
-                await delivery.finish(claimed, None, [event], (WorkEnd(work_id=work_id, fence=claimed.fence),))
+                ends = [delivery.event(claimed, claimed.intent.cancelled(reason)), *self.budgets.settled(claimed, None)]
+                await delivery.finish(claimed, None, ends, (WorkEnd(work_id=work_id, fence=claimed.fence),))
                 return
             # From here on a request to cancel comes too late: what came of it is on its way.
             self._ending.add(work_id)
             # The slot is free when the work is done, not when that is in the log.
             self.capacity.release(claimed, outcome)
             events, work = delivery.outcome(claimed, outcome, lost=await delivery.lost(claimed, outcome))
-            await delivery.finish(claimed, outcome, events, work)
+            await delivery.finish(claimed, outcome, [*events, *self.budgets.settled(claimed, outcome)], work)
 
     async def _perform(self, claimed: Claimed) -> Event | Failure:
         return await perform(claimed, self._context(claimed))

@@ -69,6 +69,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("brain", "name"), ("key", ""), ("position", "log position"), ("error", "")),
     ),
     Signal(
+        "budget.exceeded",
+        "a run pauses: its next call may need more than its budget, or the hive's, has left",
+        (("correlation_id", ""), ("reason", "")),
+    ),
+    Signal(
         "clock.undecodable",
         "a timer or a retry is due for an intent that this process cannot decode; it is left to a newer one",
         (("work_id", "event id"), ("error", "")),

@@ -283,3 +283,27 @@ class HistoryUnusable(BusError):
 
     file: str
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class BudgetInvalid(BusError):
+    """A budget is not written as kinds and amounts."""
+
+    code = "HIVE-BUS-022"
+    sentence = "budget {value!r} is refused: {reason}"
+    hint = "write it like usd=2,calls=50,tokens=200k,time=10m; `none` takes a limit away"
+
+    value: str
+    reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class BudgetMoved(BusError):
+    """Others use or change the budget so quickly that it could not be set."""
+
+    code = "HIVE-BUS-023"
+    retryable = True
+    sentence = "the budget of {whose} changed again and again while it was to be set"
+    hint = "try again"
+
+    whose: str

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any
 
 from agents.conversation import request_key
-from agents.model import Model, ModelFailure, ModelReply, ModelRequest
+from agents.model import Model, ModelFailure, ModelReply, ModelRequest, Usage
 from hive_bus import Event, Hand, HandContext, Record
+from hive_bus.budget import Amounts
 from hive_bus.effects import Failure
 from hive_bus.events import ModelRequested, ModelResponded
 from hive_bus.lineage import lineage, read_branch_stream
 
 USUAL_ANSWER = 1024
 """Tokens: most answers are shorter; what is longer is settled afterwards."""
+USUAL_TIME = 60.0
+"""Seconds: what a call sets aside where time is limited."""
+BYTES_PER_TOKEN = 3
 REFUSED = frozenset({"rate_limit_error", "overloaded_error"})
 
 
@@ -55,15 +60,47 @@ class ModelHand(Hand):
         if intent.effect_key and key != intent.effect_key:
             return Failure(reason="the request in the log is not the one that was asked for", kind="digest_mismatch")
         request = build(turns, attempt=ctx.attempt)
-        model = self._models.get(intent.model)
-        if model is None:
-            try:
-                # Off the loop: a provider's client takes a second to import.
-                model = self._models[intent.model] = await asyncio.to_thread(self._open, intent.model)
-            except Exception as problem:  # noqa: BLE001 - a model that cannot be opened is this call's failure, with the reason
-                return Failure(reason=str(problem), kind="model_unavailable")
+        try:
+            model = await self._model(intent.model)
+        except Exception as problem:  # noqa: BLE001 - a model that cannot be opened is this call's failure, with the reason
+            return Failure(reason=str(problem), kind="model_unavailable")
         outcome = await model.respond(request, on_text=ctx.say)
         return _failed(outcome) if isinstance(outcome, ModelFailure) else _responded(intent, outcome)
+
+    async def most(self, intent: ModelRequested, ctx: HandContext) -> Amounts:
+        """All that is sent, generously counted, and the longest answer that it may give."""
+        turns = await conversation(ctx, intent)
+        usage = Usage(input_tokens=_sent(turns), output_tokens=intent.max_tokens)
+        try:
+            charge = (await self._model(intent.model)).charge(intent.model, usage)
+        except Exception:  # noqa: BLE001 - it will fail when it is called, at no cost, and say why
+            return Amounts(tokens=usage.total_input_tokens + usage.output_tokens, calls=1)
+        return Amounts(
+            usd=None if charge is None else Decimal(charge.amount),
+            tokens=usage.total_input_tokens + usage.output_tokens,
+            calls=1,
+            seconds=min(intent.timeout or USUAL_TIME, USUAL_TIME),
+        )
+
+    def spent(self, intent: ModelRequested, outcome: Event | Failure) -> Amounts:
+        """What the provider counted, all of it; an attempt without an answer is no call, but what it used counts."""
+        if isinstance(outcome, ModelResponded):
+            cost = None if outcome.cost is None else Decimal(outcome.cost)
+            sent = outcome.input_tokens + outcome.cache_read_tokens + outcome.cache_write_tokens
+            return Amounts(usd=cost, tokens=sent + outcome.output_tokens, calls=1)
+        if not isinstance(outcome, Failure) or outcome.usage is None:
+            return Amounts()
+        used = Usage(**outcome.usage)
+        cost = None if outcome.cost is None else Decimal(outcome.cost)
+        return Amounts(usd=cost, tokens=used.total_input_tokens + used.output_tokens)
+
+    async def _model(self, name: str) -> Model:
+        """The model of that name, opened once. Raises what opening it raises."""
+        model = self._models.get(name)
+        if model is None:
+            # Off the loop: a provider's client takes a second to import.
+            model = self._models[name] = await asyncio.to_thread(self._open, name)
+        return model
 
     async def close(self) -> None:
         """Close what the models hold open."""
@@ -96,6 +133,17 @@ async def conversation(ctx: HandContext, intent: ModelRequested) -> list[Turn]:
                 place = places[row.causation_id]
                 turns[place] = (turns[place][0], event)
     return turns
+
+
+def _sent(turns: list[Turn]) -> int:
+    """How many tokens are sent, or a little more: what the last reply counted, and three bytes to a token of what is new."""
+    known, new = 0, 0
+    for intent, reply in turns:
+        new += sum(len(str(part).encode()) for part in (intent.system, *intent.messages, *intent.tools))
+        if reply is not None:
+            cached = reply.cache_read_tokens + reply.cache_write_tokens
+            known, new = reply.input_tokens + cached + reply.output_tokens, 0
+    return known + -(-new // BYTES_PER_TOKEN)
 
 
 def build(turns: list[Turn], *, attempt: int) -> ModelRequest:

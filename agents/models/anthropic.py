@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import anthropic
 import httpx2
 
-from agents.model import ModelFailure, ModelReply, ModelRequest
+from agents.model import Charge, ModelFailure, ModelReply, ModelRequest, Usage
 from agents.models.failures import fault_of, is_retryable_kind
 from agents.models.fold import BrokenStream, MessageFold
 from agents.prices import charge_for
@@ -81,6 +81,10 @@ class AnthropicModel:
             BrokenStream,
         ) as error:
             return self._failed(error, fold)
+
+    def charge(self, model: str, usage: Usage) -> Charge | None:
+        """By the price table; an alias of a model has the price of the one it stands for, where the table knows it."""
+        return charge_for(model.removeprefix("anthropic:") or self._model, usage)
 
     async def aclose(self) -> None:
         """Close the pooled connections."""

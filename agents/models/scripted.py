@@ -66,6 +66,12 @@ class ScriptedModel:
             await self._speak(answer, on_text)
         return self._reply(request, answer)
 
+    def charge(self, model: str, usage: Usage) -> Charge:
+        """By the script's own prices."""
+        prices = self.script.prices
+        dollars = (usage.input_tokens * prices.input + usage.output_tokens * prices.output) / Decimal(_MILLION)
+        return Charge(amount=f"{dollars:f}", price_table=_PRICE_TABLE)
+
     async def aclose(self) -> None:
         """Do nothing: a script holds nothing open."""
 
@@ -96,13 +102,8 @@ class ScriptedModel:
             stop_reason=answer.stop_reason or ("tool_use" if answer.tools else "end_turn"),
             usage=usage,
             model=request.model,
-            charge=self._charge(usage),
+            charge=self.charge(request.model, usage),
         )
-
-    def _charge(self, usage: Usage) -> Charge:
-        prices = self.script.prices
-        dollars = (usage.input_tokens * prices.input + usage.output_tokens * prices.output) / Decimal(_MILLION)
-        return Charge(amount=f"{dollars:f}", price_table=_PRICE_TABLE)
 
 
 def _answers_for(tasks: Mapping[str, tuple[Answer, ...]], request: ModelRequest) -> tuple[Answer, ...]:

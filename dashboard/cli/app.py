@@ -22,6 +22,7 @@ MODULES: Final = (
     "forking",
     "state",
     "replay",
+    "budget",
     "answers",
     "agents",
     "status",
@@ -37,7 +38,7 @@ MODULES: Final = (
 
 ORDER: Final = (
     *("demo", "up", "run", "runs", "trace", "watch", "replay", "state", "events", "label", "publish"),
-    *("fork", "usage", "diff"),
+    *("fork", "usage", "budget", "diff"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
     *("validate", "audit", "redrive", "history", "views", "db", "mirror", "doctor"),

@@ -17,6 +17,7 @@ INTERRUPTED: Final = 130
 _USAGE: Final = frozenset(
     {
         "AgentNotLoaded",
+        "BudgetInvalid",
         "ExpressionError",
         "FieldMissing",
         "FileUnusable",

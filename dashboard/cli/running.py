@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agents.hive import Hive
     from agents.run import Run
     from dashboard.views import RunView
+    from hive_bus.budget import Budget
 
 Workspace = Annotated[
     Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory that work is done in.", file_okay=False)
@@ -78,6 +79,12 @@ async def run(
     max_parallel: Annotated[
         int | None, typer.Option("--max-parallel", metavar="N", min=1, help="Steps side by side [8].")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="KIND=AMOUNT,...", help="What it may use: usd=2,calls=50,tokens=200k,time=10m."
+        ),
+    ] = None,
     meta: Annotated[
         list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Kept with the run; may be repeated.")
     ] = None,
@@ -97,6 +104,7 @@ async def run(
         "metadata": _metadata(meta or []),
         "allow_dirty": allow_dirty,
         "max_parallel": max_parallel,
+        "budget": _budget(budget),
     }
     if not what.strip():
         raise UsageWrong(name="GOAL", value=repr(what), reason="it is empty", remedy="hive run 'Make the tests pass'")
@@ -109,6 +117,7 @@ async def run(
         health_seconds=shell.settings.health_seconds,
         limits=shell.settings.limits,
         nats=shell.settings.nats,
+        budget=shell.settings.budget,
     )
     if detach:
         async with hive:
@@ -177,6 +186,7 @@ async def host(
 
 def report(shell: Shell, view: RunView, *, resume: bool = False) -> None:
     """How a run stands, and what to do next."""
+    from dashboard.cli.budget import how_to_raise
     from dashboard.cli.tree import summary
 
     if shell.json:
@@ -195,6 +205,11 @@ def report(shell: Shell, view: RunView, *, resume: bool = False) -> None:
             f"{question.task_id or 'the run'} waits for approval: {question.question}",
             f"try: {shell.command('approve', view.id, *filter(None, [question.task_id]))}    or: "
             f"{shell.command('deny', view.id, *filter(None, [question.task_id]))}    then: {shell.command('up')}",
+        )
+    if view.over_budget:
+        shell.say(
+            f"paused: {view.over_budget}",
+            f"try: {how_to_raise(shell, view.id, view.budget)}    then: {shell.command('up')}",
         )
     if view.merge_command:
         shell.say(f"the result is at branch {view.branch}; to take it: {view.merge_command}")
@@ -234,6 +249,7 @@ async def up(
         model=model_name(model, script),
         health_seconds=shell.settings.health_seconds,
         limits=shell.settings.limits,
+        budget=shell.settings.budget,
     )
 
     async def serve() -> None:
@@ -292,6 +308,18 @@ def model_name(model: str | None, script: Path | None) -> str:
             name="--model", value=str(model), reason="--script answers in its place", remedy="leave one of the two out"
         )
     return f"scripted:{script.resolve()}"
+
+
+def _budget(text: str | None) -> Budget | None:
+    from hive_bus.budget import parse_budget
+
+    if text is None:
+        return None
+    budget, without = parse_budget(text)
+    if without:
+        reason, remedy = "a run begins with limits or without", "leave the kind out"
+        raise UsageWrong(name="--budget", value=text, reason=reason, remedy=remedy)
+    return budget
 
 
 def one_of(name: str, value: str, *words: str) -> Any:

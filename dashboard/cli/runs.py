@@ -66,7 +66,7 @@ def _table(views: list[RunView], width: int) -> list[Line]:
             duration(view.seconds),
             dollars(view.own_cost),
             moment(view.requested_at),
-            view.title,
+            f"{view.title} (over budget)" if view.over_budget else view.title,
         )
         for view in views
     ]

@@ -68,12 +68,12 @@ class Watch:
         """Answer, ask, or return when there is nobody to ask and nothing else to do."""
         while True:
             questions = self.view.questions if self.view is not None else ()
-            if not questions:
+            if not questions and not (self.view is not None and self.view.over_budget):
                 self._changed.clear()
                 await self._changed.wait()
-            elif self.approve != "ask":
+            elif questions and self.approve != "ask":
                 await self._answer(questions[0], yes=self.approve == "all")
-            elif self.shell.asks:
+            elif questions and self.shell.asks:
                 await self._ask(questions[0])
             elif await self._stuck():
                 return
@@ -115,12 +115,16 @@ class Watch:
         await self._gone(question)
 
     async def _stuck(self) -> bool:
-        """Whether only people can move the run: nothing but questions is open, and every brain has seen everything."""
+        """Whether only people can move the run: nothing but questions, or calls that no budget allows, is open, and every brain has seen everything."""
         store = self.hive.bus.store
         view = self.view
         assert view is not None
         items = await store.work.items(self.run.id)
-        if not items or any(item.topic != "approval.requested" for item in items):
+        waits = {"approval.requested"}
+        if view.over_budget:
+            # The queen's timers only say when a drone has taken too long.
+            waits |= {"model.requested", "timer.set"}
+        if not items or any(item.topic not in waits or item.state == "claimed" for item in items):
             return False
         last = await store.log.last_of_correlation(self.run.id)
         for brain in ("queen", "planner", "reviewer", "drone"):

@@ -15,8 +15,10 @@ from dashboard.views.activity import Activity, activities, effect_topics
 from dashboard.views.presence import AgentView, ProcessView, agent_views, process_view
 from dashboard.views.status import CapabilityView, GroupView, StatusView
 from hive_bus import Bus, Record
+from hive_bus.budgets import run_account
 from hive_bus.enrolment import last_registrations
 from hive_bus.epochs import distance
+from hive_bus.events import BudgetExceeded
 from hive_core_db.records import QueueDepth, Roster
 
 MOST: Final = 5000
@@ -80,7 +82,19 @@ async def read_status(bus: Bus, *, seconds: float, place: str) -> StatusView:
         limits=tuple(limits),
         runs=tuple(runs[:RUNS]),
         parked=len(parked),
+        over_budget=await _over_budget(bus),
     )
+
+
+async def _over_budget(bus: Bus) -> dict[str, str]:
+    """The runs, of the last to say so, that wait for a budget, and why."""
+    rows = await bus.store.log.latest([BudgetExceeded.TOPIC], limit=RUNS)
+    found = {}
+    for run in dict.fromkeys(row.correlation_id for row in rows):
+        ledger = (await run_account(bus.store.log, run)).ledger
+        if ledger.exceeded and await bus.store.work.items(run):
+            found[run] = ledger.exceeded
+    return found
 
 
 def capabilities(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from dashboard.views.cost import FREE, Cost
+from hive_bus.budget import Ledger
 
 RunStatus = Literal["requested", "planning", "running", "waiting", "paused", "completed", "failed", "cancelled"]
 TaskStatus = Literal[
@@ -100,6 +101,12 @@ class RunView:
     own_cost: Cost = FREE
     parent: str = ""
     forked_at: int | None = None
+    budget: Ledger | None = None
+
+    @property
+    def over_budget(self) -> str:
+        """Why it is paused, where its budget or the hive's is the reason; else empty."""
+        return "" if self.budget is None or self.ended else self.budget.exceeded
 
     @property
     def ended(self) -> bool:
@@ -121,6 +128,7 @@ class RunView:
             "seconds": self.seconds,
             "cost": self.cost.as_dict(),
             "own_cost": self.own_cost.as_dict(),
+            "budget": None if self.budget is None else self.budget.as_dict(),
             "tasks": [task.as_dict() for task in self.tasks],
             "questions": [question.as_dict() for question in self.questions],
         }

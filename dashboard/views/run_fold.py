@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from dashboard.views.cost import CHARGED, FREE, cost_of
 from dashboard.views.open_span import first_line
-from dashboard.views.run import Question, RunView, TaskView
+from dashboard.views.run import RUN_ENDS, Question, RunView, TaskView
 from hive_bus import Record
+from hive_bus.budget import NOTHING, Ledger
 
 _STARTS: Final = ("workflow.requested", "workflow.forked")
 
@@ -91,6 +92,12 @@ class RunFold:
             base=(workspace or {}).get("base"),
         )
 
+    def _budget(self, record: Record, data: dict[str, Any]) -> None:
+        # What the whole hive has used is in another stream.
+        if self.run is not None and record.stream == f"{record.correlation_id}/budget":
+            ledger = (self.run.budget or Ledger()).after(record)
+            self._change(budget=ledger, reason=ledger.exceeded if self.run.status not in RUN_ENDS else self.run.reason)
+
     def _forked(self, record: Record, data: dict[str, Any]) -> None:
         # What was open in the parent at that moment is asked again here.
         self._questions.clear()
@@ -103,6 +110,9 @@ class RunFold:
             metadata=record.metadata,
             own_cost=FREE,
         )
+        if self.run is not None and self.run.budget is not None:
+            # A branch has its parent's limits, and has used nothing of them.
+            self._change(budget=replace(self.run.budget, used=NOTHING, open={}))
 
     def _status(self, record: Record, data: dict[str, Any]) -> None:
         status = {"plan_requested": "planning", "started": "planning", "paused": "paused", "resumed": "running"}
@@ -249,6 +259,11 @@ _FOLDS: Final[dict[str, Callable[[RunFold, Record, dict[str, Any]], None]]] = {
     "approval.denied": RunFold._answered,
     "approval.expired": RunFold._answered,
     "approval.cancelled": RunFold._answered,
+    "budget.set": RunFold._budget,
+    "budget.reserved": RunFold._budget,
+    "budget.settled": RunFold._budget,
+    "budget.exceeded": RunFold._budget,
+    "budget.cleared": RunFold._budget,
 }
 
 

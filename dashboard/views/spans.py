@@ -16,7 +16,7 @@ from dashboard.views.span import Span
 from hive_bus import Intent, Record
 from hive_bus.event import event_class
 
-_QUIET: Final = ("task", "drone", "timer", "workflow", "model", "tool", "approval")
+_QUIET: Final = ("task", "drone", "timer", "workflow", "model", "tool", "approval", "budget")
 """Families whose events are parts of spans, or of no interest in a tree."""
 
 

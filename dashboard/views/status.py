@@ -7,7 +7,7 @@ Times are UTC microseconds, durations seconds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from dashboard.views.activity import Activity
@@ -63,6 +63,7 @@ class CapabilityView:
 class StatusView:
     """A hive at one moment, and since ``since``. ``sampled_seconds`` is how far back the latencies reach.
 
+    ``over_budget`` are runs that pause because their next call may need more than is left, and why.
     ``lost`` are processes whose lease ran out while nobody else was there to notice.
     """
 
@@ -82,6 +83,7 @@ class StatusView:
     limits: tuple[LimitState, ...] = ()
     runs: tuple[RunWork, ...] = ()
     parked: int = 0
+    over_budget: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def events_per_second(self) -> float:
@@ -117,5 +119,7 @@ def _attention(status: StatusView) -> Iterator[str]:
         late = group.oldest_seconds or 0.0
         if group.behind and late > FAR_BEHIND and group.held_by:
             yield f"group {group.name} is {group.behind} behind, the oldest for {late:.0f} s"
+    for run, reason in status.over_budget.items():
+        yield f"run {run} is paused, {reason}: hive budget {run}"
     if status.parked:
         yield f"{status.parked} {'key is' if status.parked == 1 else 'keys are'} parked: hive parked"

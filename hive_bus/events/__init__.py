@@ -15,6 +15,13 @@ from hive_bus.events.approval import (
     ApprovalGranted,
     ApprovalRequested,
 )
+from hive_bus.events.budget import (
+    BudgetCleared,
+    BudgetExceeded,
+    BudgetReserved,
+    BudgetSet,
+    BudgetSettled,
+)
 from hive_bus.events.drone import (
     DroneBuzzed,
     DroneCompleted,
@@ -112,6 +119,11 @@ __all__ = [
     "ApprovalExpired",
     "ApprovalGranted",
     "ApprovalRequested",
+    "BudgetCleared",
+    "BudgetExceeded",
+    "BudgetReserved",
+    "BudgetSet",
+    "BudgetSettled",
     "DroneBuzzed",
     "DroneCompleted",
     "DroneFailed",

@@ -57,6 +57,7 @@ class ModelRequested(Intent, topic="model.requested", results=("model.responded"
             effect=EffectClass.IDEMPOTENT,
             max_attempts=5,
             running_timeout=self.timeout,
+            spends=True,
         )
 
     def attempt_failed(self, failure: Failure, *, attempt: int, retry_in: float | None) -> Event:

@@ -164,6 +164,7 @@ GUARDED = """
     timer: set cancel_requested fired cancelled
     approval: requested cancel_requested expired cancelled granted denied
     agent: registered online offline busy draining
+    budget: set reserved settled exceeded cleared
     system: epoch_started parked unparked discarded archived redacted alert_raised alert_cleared
 """
 OPEN = {

@@ -1,0 +1,38 @@
+"""A process that buys: ``python -m tests.integration.budget_process URL NAME [stuck]``. A ``stuck`` one never ends what it begins."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from hive_bus import Event, HandContext, HandRunner, open_bus
+from hive_bus.clock import Clock
+from tests.support.spending import Buyer, Purchase, PurchaseDone
+
+TTL = 2.0
+
+
+async def main(url: str, name: str, *, stuck: bool) -> None:
+    """Buy until told to end."""
+    async with open_bus(url, source=name) as bus:
+        bus.lease_seconds = TTL
+
+        async def perform(intent: Purchase, ctx: HandContext) -> Event:
+            if stuck:
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+            return PurchaseDone(cost=intent.costs)
+
+        runner = HandRunner(bus, [Buyer(perform)], worker=name)
+        stopping = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+        async with asyncio.TaskGroup() as tasks:
+            services = [tasks.create_task(runner.run()), tasks.create_task(Clock(bus, on_ready=runner.wake).run())]
+            await stopping.wait()
+            for service in services:
+                service.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], stuck="stuck" in sys.argv))
