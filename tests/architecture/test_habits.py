@@ -20,6 +20,7 @@ MAY_SLEEP |= {"tests/support/nats_cluster.py", "tests/support/mirror_points.py"}
 MAY_SLEEP |= {"tests/support/mirrors.py", "tests/support/followers.py"}
 # How long their effects take, and when trouble comes, is their plot; nobody waits for an outcome with it.
 MAY_SLEEP |= {
+    "tests/integration/budget_process.py",
     "tests/integration/capacity_process.py",
     "tests/support/capacity.py",
     "tests/support/chaos.py",

@@ -8,9 +8,10 @@ import sys
 
 from hive_bus import Event, HandContext, HandRunner, open_bus
 from hive_bus.clock import Clock
-from tests.support.spending import Buyer, Purchase, PurchaseDone
+from tests.support.spending import Buyer, BuyerReady, Purchase, PurchaseDone
 
-TTL = 2.0
+TTL = 15.0
+# A slow machine must not take a process for lost: one that is killed here is known to be dead at once.
 
 
 async def main(url: str, name: str, *, stuck: bool) -> None:
@@ -21,7 +22,7 @@ async def main(url: str, name: str, *, stuck: bool) -> None:
         async def perform(intent: Purchase, ctx: HandContext) -> Event:
             if stuck:
                 await asyncio.Event().wait()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.05)
             return PurchaseDone(cost=intent.costs)
 
         runner = HandRunner(bus, [Buyer(perform)], worker=name)
@@ -29,6 +30,7 @@ async def main(url: str, name: str, *, stuck: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
         async with asyncio.TaskGroup() as tasks:
             services = [tasks.create_task(runner.run()), tasks.create_task(Clock(bus, on_ready=runner.wake).run())]
+            await bus.publish(BuyerReady())
             await stopping.wait()
             for service in services:
                 service.cancel()

@@ -37,8 +37,9 @@ async def test_a_budget_reserved_by_two_at_once_is_never_overdrawn(hive_url: str
     """Two processes buy until no more is allowed; a person raises it, and they buy the rest."""
     async with open_bus(hive_url, source="test") as bus, processes() as started:
         await set_budget(bus, await run_account(bus.store.log, RUN), change=Budget(usd=Decimal("1.25")))
-        await ask(bus, 20)
         started += [await begin(hive_url, "ada"), await begin(hive_url, "bob")]
+        await until(bus, "buyer.ready", 2)
+        await ask(bus, 20)
         await until(bus, "budget.exceeded", 1)
         account = await run_account(bus.store.log, RUN)
         # The last purchase is refused, although what it would cost in the end is left: nobody can know.

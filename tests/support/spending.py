@@ -27,6 +27,10 @@ class PurchaseDone(Event, topic="purchase.done"):
     cost: str = "0"
 
 
+class BuyerReady(Event, topic="buyer.ready"):
+    """A process that buys is there."""
+
+
 class Buyer(Hand):
     """Performs purchases; ``perform`` is told of each and says how it goes."""
 
