@@ -23,6 +23,7 @@ MODULES: Final = (
     "state",
     "replay",
     "budget",
+    "why",
     "answers",
     "agents",
     "status",
@@ -38,7 +39,7 @@ MODULES: Final = (
 
 ORDER: Final = (
     *("demo", "up", "run", "runs", "trace", "watch", "replay", "state", "events", "label", "publish"),
-    *("fork", "usage", "budget", "diff"),
+    *("fork", "usage", "budget", "diff", "why"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
     *("validate", "audit", "redrive", "history", "views", "db", "mirror", "doctor"),

@@ -19,6 +19,8 @@ from dashboard.views.then import read_agents_at, read_status_at
 from dashboard.views.trace import TraceView, trace_view
 from dashboard.views.usage import DIMENSIONS, Meter, Usage, UsageView, Use, usage_view
 from dashboard.views.usage_reading import read_usage
+from dashboard.views.why import Step, WhyView, Writer, why
+from dashboard.views.why_reading import read_why
 
 __all__ = [
     "DIMENSIONS",
@@ -41,12 +43,15 @@ __all__ = [
     "Span",
     "Spans",
     "StatusView",
+    "Step",
     "TaskChange",
     "TaskView",
     "TraceView",
     "Usage",
     "UsageView",
     "Use",
+    "WhyView",
+    "Writer",
     "activities",
     "agent_views",
     "compare",
@@ -62,8 +67,10 @@ __all__ = [
     "read_status",
     "read_status_at",
     "read_usage",
+    "read_why",
     "run_view",
     "span_tree",
     "trace_view",
     "usage_view",
+    "why",
 ]
