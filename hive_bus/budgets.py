@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -121,7 +121,7 @@ class _Held:
 class Budgets:
     """Reserves and settles for the hands of one process. ``hive`` is the budget of all runs together.
 
-    ``reserve`` before a claim; then ``grant`` is part of it, and ``refused`` or ``settled`` says how it went.
+    ``affordable`` before a claim; then ``grant`` is part of it, and ``refused`` or ``begun`` and ``settled`` say how it went.
     """
 
     def __init__(self, bus: Bus, hive: HiveBudget | None, *, worker: str) -> None:
@@ -138,13 +138,28 @@ class Budgets:
             if row.topic == BudgetSet.TOPIC:
                 self._free.pop(row.correlation_id, None)
 
-    def look(self) -> None:
-        """A new look at the queue begins: what the last one left unclear is read again."""
+    async def affordable(
+        self,
+        wanted: Sequence[Claimed],
+        context: Callable[[Claimed], HandContext],
+        *,
+        put_back: Callable[[Claimed], None],
+    ) -> list[Claimed]:
+        """Those that may be claimed now, in order, each with its reservation ready; ``put_back`` is told of the others."""
+        # What the last look at the queue left unclear is read again.
         for stream in [stream for stream, account in self._accounts.items() if account.pending]:
             del self._accounts[stream]
         self._grants.clear()
+        allowed = []
+        for claimed in wanted:
+            spends = claimed.policy.spends and not claimed.hand.inline(claimed.intent)
+            if not spends or await self._reserve(claimed, context(claimed)):
+                allowed.append(claimed)
+            else:
+                put_back(claimed)
+        return allowed
 
-    async def reserve(self, claimed: Claimed, ctx: HandContext) -> bool:
+    async def _reserve(self, claimed: Claimed, ctx: HandContext) -> bool:
         """Whether the claim may be made; then what it may use is set aside, and its ``grant`` is ready."""
         run = claimed.record.correlation_id
         if run in self._free:

@@ -218,7 +218,8 @@ class HandRunner:
                 wanted.append(claimed)
                 # What is done at once takes no slot.
                 free[id(claimed.hand)] -= not inline
-        allowed = await self._within_budgets(await self._within_limits(wanted) if limited else wanted)
+        allowed = await self._within_limits(wanted) if limited else wanted
+        allowed = await self.budgets.affordable(allowed, self._context, put_back=self._put_back)
         if allowed:
             await self._claim(allowed, lease, group)
         waiting = late + len(wanted) - len(allowed)
@@ -245,18 +246,10 @@ class HandRunner:
                 self._offers.keep(claimed)
         return [claimed for claimed in wanted if claimed.work_id not in waiting]
 
-    async def _within_budgets(self, wanted: Sequence[Claimed]) -> list[Claimed]:
-        """Those that budgets allow, each with its reservation ready; others cost nothing, or wait."""
-        self.budgets.look()
-        allowed = []
-        for claimed in wanted:
-            spends = claimed.policy.spends and not claimed.hand.inline(claimed.intent)
-            if not spends or await self.budgets.reserve(claimed, self._context(claimed)):
-                allowed.append(claimed)
-            else:
-                self.capacity.refund(claimed)
-                self._offers.keep(claimed)
-        return allowed
+    def _put_back(self, claimed: Claimed) -> None:
+        """No budget allows it now: it holds nothing of the limits meanwhile."""
+        self.capacity.refund(claimed)
+        self._offers.keep(claimed)
 
     async def _claim(self, wanted: Sequence[Claimed], lease: ProcessLease, group: asyncio.TaskGroup) -> None:
         """Claim them all in one commit; inline ones are done with it, the others start."""

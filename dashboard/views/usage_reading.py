@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dashboard.views.usage import TOPICS, Inherited, Meter, Usage, UsageView, Use, usage_view
 from hive_bus import Bus, Record
+from hive_bus.lineage import FORKED
 
 _PAGE: Final = 1000
 
@@ -47,10 +48,14 @@ def ancestors(run: str, forks: Forks) -> list[tuple[str, int]]:
 
 
 async def _forks(bus: Bus) -> dict[str, tuple[str, int]]:
-    return {
-        record.correlation_id: (str(record.data.get("parent")), int(record.data.get("position") or 0))
-        async for record in _of_topics(bus, ["workflow.forked"])
-    }
+    """Of every branch, as its lineage has it: anybody may publish the topic, but only what begins a run's stream makes a branch."""
+    found = {}
+    async for record in _of_topics(bus, [FORKED]):
+        run, parent = record.correlation_id, str(record.data.get("parent") or "")
+        upto = int(record.data.get("position") or 0)
+        if record.stream == f"{run}/run" and record.version == 1 and parent not in {"", run} and upto > 0:
+            found[run] = (parent, min(upto, record.position - 1))
+    return found
 
 
 def _root(branch: str, forks: Forks) -> str:

@@ -12,12 +12,14 @@ import pytest
 from agents.hive import Hive
 from agents.run import Run
 from dashboard.views import read_status, run_view
-from hive_bus import Record
-from hive_bus.budget import Budget, HiveBudget, parse_budget
+from hive_bus import Record, open_bus
+from hive_bus.budget import NOTHING, Budget, HiveBudget, parse_budget
 from hive_bus.budgets import run_account, set_budget
 from hive_bus.config import load_settings
+from hive_bus.events import BudgetSettled, WorkflowForked, WorkflowRequested
 from hive_bus.subscription import FROM_BEGINNING
 from hive_errors import BudgetInvalid, SettingInvalid
+from tests.integration.test_usage import tell
 from tests.support.console import Console
 from tests.support.hives import differences, finished, hive_at
 from tests.support.repositories import make_checkout
@@ -105,6 +107,25 @@ async def test_the_hive_has_a_budget_too(hive_url: str, place: Path) -> None:
     cleared = [record for record in records if record.topic == "budget.cleared"]
     assert len(cleared) == 1
     assert sum(record.topic == "budget.settled" and record.stream == "budget/ever" for record in whole) == 6
+
+
+async def test_a_branch_begins_with_its_parents_limits_and_nothing_used(hive_url: str) -> None:
+    """What was said before it was forked holds for it; what was used, was used by the parent."""
+    async with open_bus(hive_url) as bus:
+        await set_budget(bus, await run_account(bus.store.log, "parent"), change=Budget(calls=5))
+        used = BudgetSettled(attempt=1, calls=2, usd="0.5")
+        await tell(bus, "parent", WorkflowRequested(goal="g"))
+        await tell(bus, "parent", used, stream="parent/budget")
+        forked = await tell(bus, "branch", WorkflowForked(parent="parent", position=await bus.head()))
+        await set_budget(bus, await run_account(bus.store.log, "parent"), add=Budget(calls=5))
+        branch, parent = [(await run_account(bus.store.log, run)).ledger for run in ("branch", "parent")]
+        assert (branch.limits, branch.used, branch.open) == (Budget(calls=5), NOTHING, {})
+        assert (parent.limits, parent.used.calls) == (Budget(calls=10), 2)
+        view = run_view(await bus.history("branch"))
+        assert forked
+        assert view is not None
+        assert view.budget is not None
+        assert (view.budget.limits, view.budget.used) == (Budget(calls=5), NOTHING)
 
 
 @pytest.mark.sqlite_only("about a price, not about a database")

@@ -26,12 +26,12 @@ async def bus(hive_url: str) -> AsyncIterator[Bus]:
         yield bus
 
 
-async def tell(bus: Bus, run: str, *events: Event, metadata: Mapping[str, Any] | None = None) -> int:
+async def tell(bus: Bus, run: str, *events: Event, metadata: Mapping[str, Any] | None = None, stream: str = "") -> int:
     """Append a run's events as its owners would; the position of the last."""
     rows = [
         encode_event(
             event,
-            stream=f"{run}/run",
+            stream=stream or f"{run}/run",
             correlation_id=run,
             source="story",
             event_id=bus.ids.event_id(bus.now()),
