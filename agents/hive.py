@@ -29,7 +29,7 @@ from agents.workflow_file import load_workflow
 from agents.workspace import Workspace
 from hive_bus import Brain, Bus, Draft, Event, Hand, Record, open_bus
 from hive_bus.budget import Budget, HiveBudget
-from hive_bus.budgets import stream_of
+from hive_bus.budgets import given_at_start
 from hive_bus.crew import DRAIN_SECONDS
 from hive_bus.envelope import encode_event
 from hive_bus.events import (
@@ -38,7 +38,6 @@ from hive_bus.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
-    BudgetSet,
     TaskRetryRequested,
     WorkflowCancelRequested,
     WorkflowPauseRequested,
@@ -276,7 +275,7 @@ class Hive:
     async def retry(self, name: str, task: str | None = None, *, reason: str = "", by: str = "") -> Run:
         """Ask for another try of a failed task, or of all failed tasks. Raises :class:`NothingToRetry`."""
         run = await self.run(name)
-        failed = await self._failed_tasks(run.id)
+        failed = await run.failed_tasks()
         chosen = [one for one in failed if task in {None, one}]
         if not chosen:
             raise NothingToRetry(run=run.id, task=f": task {task!r} has not failed" if task else "")
@@ -324,27 +323,17 @@ class Hive:
         return tuple(one | {"effect": str(self.tools.get(one["name"]).spec.effect)} for one in definitions)
 
     async def _request(
-        self,
-        run_id: str,
-        body: WorkflowRequested,
-        metadata: Mapping[str, Any] | None,
-        if_exists: Exists,
-        budget: Budget,
+        self, run_id: str, body: WorkflowRequested, metadata: Mapping[str, Any] | None, exists: Exists, budget: Budget
     ) -> Run:
-        bodies: list[tuple[Event, str]] = [(body, f"{run_id}/run")]
-        if budget.limits:
-            bodies.append((BudgetSet(limits=budget.limits), stream_of(run_id)))
-        events = tuple(
-            encode_event(
-                one,
-                stream=stream,
-                correlation_id=run_id,
-                source=self.bus.source,
-                event_id=self.bus.ids.event_id(self.bus.now()),
-                metadata=metadata,
-            )
-            for one, stream in bodies
+        new = encode_event(
+            body,
+            stream=f"{run_id}/run",
+            correlation_id=run_id,
+            source=self.bus.source,
+            event_id=self.bus.ids.event_id(self.bus.now()),
+            metadata=metadata,
         )
+        events = (new, *given_at_start(self.bus, run_id, budget))
         request = AppendRequest(
             epoch=self.bus.writer.epoch, events=events, expected={f"{run_id}/run": 0}, quiet={run_id: 0}
         )
@@ -352,7 +341,7 @@ class Hive:
         if isinstance(verdict, NotQuiet):
             raise RunIdInvalid(run=run_id, reason="other events have that correlation id already")
         if isinstance(verdict, Conflict):
-            return self._existing(run_id, if_exists)
+            return self._existing(run_id, exists)
         return Run(self.bus, run_id)
 
     async def _warn_of_capabilities(self, run: Run, workflow: Workflow) -> None:
@@ -422,15 +411,6 @@ class Hive:
         if not answered:
             raise NothingWaits(run=run.id, task=f" of task {task!r}" if task else "")
         return run
-
-    async def _failed_tasks(self, run_id: str) -> list[str]:
-        failed: dict[str, None] = {}
-        async for record in Run(self.bus, run_id).recorded():
-            if record.topic == "task.failed":
-                failed[record.data["task_id"]] = None
-            elif record.topic in {"task.retried", "task.completed"}:
-                failed.pop(record.data["task_id"], None)
-        return list(failed)
 
 
 def is_file(what: str) -> bool:

@@ -88,6 +88,16 @@ class Run:
             ending.see(record)
         return ending.record
 
+    async def failed_tasks(self) -> list[str]:
+        """The tasks that failed and were not tried again, in the order in which they did."""
+        failed: dict[str, None] = {}
+        async for record in self.recorded():
+            if record.topic == "task.failed":
+                failed[record.data["task_id"]] = None
+            elif record.topic in {"task.retried", "task.completed"}:
+                failed.pop(record.data["task_id"], None)
+        return list(failed)
+
 
 class Ending:
     """Follows a run's records to its end: ``record`` is the one that ended it, None while it goes on.

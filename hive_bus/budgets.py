@@ -299,6 +299,15 @@ async def release(bus: Bus, intent: Record) -> list[NewEvent]:
     return [_budget_event(bus, intent, event, stream, source="clock") for stream in held.streams]
 
 
+def given_at_start(bus: Bus, run: str, budget: Budget) -> tuple[NewEvent, ...]:
+    """What the append that asks for a run has to hold for it to have this budget; nothing where nothing is limited."""
+    if not budget.limits:
+        return ()
+    event_id = bus.ids.event_id(bus.now())
+    body = BudgetSet(limits=budget.limits)
+    return (encode_event(body, stream=stream_of(run), correlation_id=run, source=bus.source, event_id=event_id),)
+
+
 async def set_budget(
     bus: Bus, account: Account, *, add: Budget | None = None, change: Budget | None = None,
     without: tuple[str, ...] = (), by: str = "",
