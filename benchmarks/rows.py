@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from benchmarks import log, process, relay, work
+from benchmarks import log, process, relay, tail, work
 from benchmarks.pairs import PAIRS, Figure, Sides, paired
 from benchmarks.places import Ground, Place, sqlite_place
 from benchmarks.postgres import Server, postgres_place
@@ -180,6 +180,10 @@ def _postgres() -> list[Row]:
     ]
 
 
+async def _reads(ground: Ground) -> Figure:
+    return await tail.reads(ground, must=1.1, aim=1.0)
+
+
 def _nats() -> list[Row]:
     return [
         pair(
@@ -189,6 +193,23 @@ def _nats() -> list[Row]:
             must=0.90,
             aim=1.0,
         ),
+        pair(
+            "nats-handlers",
+            "handled over NATS, against fetch(1000) with explicit acks",
+            at(tail.throughput),
+            must=3.0,
+            aim=4.0,
+        ),
+        pair(
+            "nats-latency",
+            "appended here, handled in another process through NATS, p50",
+            at(tail.latency),
+            must=1.5,
+            aim=1.2,
+            unit="ms",
+            lower_is_better=True,
+        ),
+        Row(name="pg-nats-reads", postgres=True, measure=_reads),
     ]
 
 

@@ -243,6 +243,15 @@ class Database:
             server = await self.fetchval(CLOCK)
             self.clock_read(server, asked, time.monotonic_ns())
 
+    async def keep_clock(self) -> None:
+        """Read the server's clock whenever nobody else has for a while, until cancelled: not every process polls the log."""
+        while True:
+            await asyncio.sleep(CLOCK_SECONDS)
+            if time.monotonic() - self._clock_read > CLOCK_SECONDS:
+                # A server that is away is asked again, and keeps its time meanwhile.
+                with suppress(StoreError):
+                    await self.read_clock()
+
     async def close(self) -> None:
         """Finish what waits, then close every connection; closing twice is fine."""
         if os.getpid() != self._pid:

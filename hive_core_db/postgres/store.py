@@ -77,4 +77,7 @@ async def open_postgres(
     except BaseException:
         await database.close()
         raise
-    return PostgresStore(database, channel)
+    store = PostgresStore(database, channel)
+    if given is None:
+        database.spawn(database.keep_clock(), name="hive: clock")
+    return store

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hive_core_db.engine import open_store
+from hive_core_db.postgres import database
 from hive_core_db.postgres.database import Database
 from hive_core_db.postgres.store import PostgresStore
 from hive_core_db.store import Store
@@ -229,6 +230,19 @@ async def test_a_connection_never_crosses_a_fork(store: PostgresStore) -> None:
         os.close(reader)
         os.waitpid(child, 0)
     assert await store.log.head() == 0
+
+
+async def test_the_clock_is_read_again_where_nobody_polls(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that lives off NATS asks the table of events nothing, and has the server's time all the same."""
+    monkeypatch.setattr(database, "CLOCK_SECONDS", 0.02)
+    async with await open_store(new_database()) as store:
+        assert isinstance(store, PostgresStore)
+        wrong = store._database._clock_offset = store._database._clock_offset + 3_600_000_000
+        async with asyncio.timeout(10):
+            while store._database._clock_offset > wrong - 1_800_000_000:
+                await store._database.fetchval("SELECT 1")
 
 
 async def test_the_clock_is_the_server_s(store: PostgresStore) -> None:
