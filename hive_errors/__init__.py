@@ -9,6 +9,7 @@ from hive_errors.agents import (
     RunError,
     RunExists,
     RunIdInvalid,
+    WhatIfRefused,
 )
 from hive_errors.base import HiveError
 from hive_errors.bus import (
@@ -198,6 +199,7 @@ __all__ = [
     "UpcasterMissing",
     "UsageWrong",
     "ValueRefused",
+    "WhatIfRefused",
     "WorkEnded",
     "WorkflowFileError",
     "WorkspaceError",

@@ -95,3 +95,15 @@ class EditRefused(RunError):
 
     event: str
     reason: str
+
+
+@dataclass(eq=False, kw_only=True)
+class WhatIfRefused(RunError):
+    """A what-if decides a run from its request on, on one set of terms; this is no run of that kind."""
+
+    code = "HIVE-RUN-008"
+    sentence = "run {run} cannot be decided again: {reason}"
+    hint = "ask of a run that somebody started; `hive runs` lists them, `hive fork` goes on from any moment of a branch"
+
+    run: str
+    reason: str

@@ -20,6 +20,7 @@ MODULES: Final = (
     "usage",
     "diff",
     "forking",
+    "what_if",
     "state",
     "replay",
     "budget",
@@ -39,7 +40,7 @@ MODULES: Final = (
 
 ORDER: Final = (
     *("demo", "up", "run", "runs", "trace", "watch", "replay", "state", "events", "label", "publish"),
-    *("fork", "usage", "budget", "diff", "why"),
+    *("fork", "what-if", "usage", "budget", "diff", "why"),
     *("approve", "deny", "cancel", "retry"),
     *("status", "agents", "agent", "parked"),
     *("validate", "audit", "redrive", "history", "views", "db", "mirror", "doctor"),
