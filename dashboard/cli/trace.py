@@ -13,8 +13,6 @@ from dashboard.cli.events import show
 from dashboard.cli.labels import At, as_of
 from dashboard.cli.shell import Shell
 from dashboard.cli.text import Line, cut
-from dashboard.cli.watching import hearing
-from hive_bus.tasks import together
 from hive_errors import UsageWrong
 
 if TYPE_CHECKING:
@@ -107,6 +105,8 @@ async def _follow_log(shell: Shell, bus: Bus, run_id: str, *, after: int, is_run
 async def _follow_drawing(shell: Shell, bus: Bus, records: list[Record], shape: Shape) -> None:
     """Redraw on a terminal as events come; on a pipe, draw once when the run has ended."""
     from agents.run import Run
+    from dashboard.cli.watching import hearing
+    from hive_bus.tasks import together
 
     run_id, known = records[-1].correlation_id, records[-1].position
     if not (shell.live and shell.out.is_terminal):

@@ -8,14 +8,12 @@ from dashboard.cli.answers import RunName
 from dashboard.cli.command import command
 from dashboard.cli.events import as_dict
 from dashboard.cli.exits import COMPLETED, FAILED
-from dashboard.cli.live import Progress, progress_of
 from dashboard.cli.shell import Shell
-from dashboard.cli.watching import hearing
-from hive_bus.tasks import together
 from hive_errors import NotFound
 
 if TYPE_CHECKING:
     from agents.run import Run
+    from dashboard.cli.live import Progress
     from dashboard.views import RunView
     from hive_bus import Record
     from hive_bus.signals import Signal
@@ -29,6 +27,7 @@ async def watch(shell: Shell, run: RunName = "@") -> int:
     while they are said; they are in no log. With --json each line is an `event` of the log or a `signal`.
     """
     from agents.run import Run
+    from dashboard.cli.live import progress_of
     from dashboard.cli.running import report
 
     async with shell.bus() as bus:
@@ -51,7 +50,9 @@ async def watch(shell: Shell, run: RunName = "@") -> int:
 
 
 async def _follow(run: Run, progress: Progress | _Json) -> RunView:
+    from dashboard.cli.watching import hearing
     from dashboard.views import RunFold
+    from hive_bus.tasks import together
 
     fold = RunFold()
     async with together() as tasks:
