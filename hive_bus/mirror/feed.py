@@ -116,7 +116,12 @@ class Feed:
         self._bus.about["tail"] = asdict(state)
 
     async def _feed(self) -> None:
-        from hive_bus.mirror.reader import Reader
+        try:
+            from nats.errors import Error
+
+            from hive_bus.mirror.reader import Reader
+        except ModuleNotFoundError as problem:
+            raise MirrorClientMissing(package="nats-py") from problem
 
         reader = Reader()
         async with connected(self._settings, name=f"hive tail {self._bus.source}", client=reader) as connection:
@@ -128,6 +133,9 @@ class Feed:
             following = Following(self, self._bus, connection, reader, known, silence=self._silence)
             try:
                 await following.run()
+            except (Error, OSError) as problem:
+                # It ended between two questions; nobody beside the bus may fail with it.
+                raise connection.unreachable(problem) from problem
             finally:
                 self._bus.tail.part()
 

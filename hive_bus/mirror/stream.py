@@ -162,6 +162,8 @@ async def _await_silence(connection: Connection, log: Mirrored, *, silence: floa
 
     Raises :class:`MirrorNotOurs` if somebody goes on and on.
     """
+    from nats.errors import Error
+
     loop = asyncio.get_running_loop()
     begun = spoken = loop.time()
     speaker = ""
@@ -172,7 +174,10 @@ async def _await_silence(connection: Connection, log: Mirrored, *, silence: floa
         if said.get("log_id") == log.meta.log_id and said.get("epoch_id") != log.epoch.epoch_id:
             spoken, speaker = loop.time(), f"epoch {said.get('epoch')}"
 
-    subscription = await connection.client.subscribe(log.names.head, cb=hear)
+    try:
+        subscription = await connection.client.subscribe(log.names.head, cb=hear)
+    except (Error, OSError) as problem:
+        raise connection.unreachable(problem) from problem
     try:
         while (rest := spoken + silence - loop.time()) > 0:
             if loop.time() - begun > patience:

@@ -6,17 +6,19 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from hive_bus import open_bus
+from hive_bus import Record, open_bus
 from hive_bus.mirror.connection import connected
 from hive_bus.mirror.encoding import EXPECTED_SEQUENCE, encode
 from hive_bus.mirror.relay import Relay
+from hive_core_db.records import Epoch
+from tests.support.console import WITHIN
 from tests.support.followers import following, in_epoch
-from tests.support.mirrors import QUICK, TICK, publish, reached, relaying
+from tests.support.mirrors import QUICK, TICK, publish, reached, relaying, turn
 from tests.support.nats_server import DropsAnswers, NatsServer
 
 # Servers start, die and start again.
@@ -55,6 +57,31 @@ async def test_a_server_that_goes_and_comes_back_costs_latency_only(hive_url: st
         await publish(bus, 200)
         await follower.fed_by("nats")
         await follower.is_the_log(await publish(bus, 200))
+
+
+async def test_a_server_that_goes_at_once_ends_nothing(hive_url: str, nats: NatsServer) -> None:
+    """Gone between the connection and the first question: the bus lives on, and the log is read."""
+    async with open_bus(hive_url, source="a test", nats=nats.settings()) as bus:
+        real, gone = bus.store.log.epochs, asyncio.Event()
+
+        async def epochs() -> list[Epoch]:
+            if not gone.is_set():
+                await asyncio.to_thread(nats.kill)
+                for _ in range(20):
+                    await turn()  # nats-py sees the end of the connection meanwhile
+                gone.set()
+            return list(await real())
+
+        bus.store.log.epochs = epochs  # type: ignore[method-assign]
+        async with bus.subscribe("mirror_test.*") as records, asyncio.timeout(WITHIN), asyncio.TaskGroup() as tasks:
+            following_it = tasks.create_task(_next(records))
+            await gone.wait()
+            head = await publish(bus, 1)
+            assert (await following_it).position == head
+
+
+async def _next(records: AsyncIterator[Record]) -> Record:
+    return await anext(records)
 
 
 async def test_a_relay_that_is_killed_is_no_loss(hive_url: str, nats: NatsServer) -> None:
