@@ -19,6 +19,7 @@ from agents.conversation import key_of_call
 from agents.forking import Otherwise
 from agents.hands import CommandHand, ModelHand, Places, TaskToolHand, ToolHand
 from agents.model import Model
+from agents.models import open_model
 from agents.run import ENDS
 from agents.tool import Tools
 from hive_bus import Brain, Bus, Event, Hand, HandContext, Record, open_bus
@@ -66,14 +67,15 @@ async def what_if(
     run: str,
     *,
     otherwise: Otherwise,
-    open_model: Callable[[str], Model] | None = None,
     tools: Tools,
+    live: bool = False,
+    answers: str | None = None,
 ) -> WhatIf:
     """Decide a run again from its request on; the n-th effect with a key in a stream has the n-th recorded result.
 
-    ``open_model`` opens the models that answer what the log cannot; tools then work in worktrees of their own, which
-    are removed again, and the run's branch is handed over to nobody. Without it, the first effect that the log
-    cannot answer ends it.
+    The first effect that the log cannot answer ends it, unless it goes on ``live``: models are called, or the one
+    that ``answers`` names (such as ``scripted:FILE``) in the place of all, and tools work in worktrees of their own,
+    which are removed again; the run's branch is handed over to nobody.
 
     Raises :class:`NotFound`, :class:`WhatIfRefused`; live, also what making a worktree raises.
     """
@@ -82,8 +84,13 @@ async def what_if(
         raise WhatIfRefused(run=run, reason="it is a branch, or did not begin with a request")
     with tempfile.TemporaryDirectory(prefix="hive-what-if-") as directory:
         async with open_bus(str(Path(directory) / "hive.db"), source="what-if") as beside:
-            world = _World(history, beside, run, otherwise=otherwise, open_model=open_model, tools=tools)
+            opener = _opener(answers) if live or answers else None
+            world = _World(history, beside, run, otherwise=otherwise, open_model=opener, tools=tools)
             return await world.live()
+
+
+def _opener(answers: str | None) -> Callable[[str], Model]:
+    return open_model if answers is None else lambda _: open_model(answers)
 
 
 class _World:

@@ -14,10 +14,6 @@ from dashboard.cli.shell import Shell
 from dashboard.cli.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from agents.model import Model
     from agents.what_if import WhatIf
 
 
@@ -55,9 +51,8 @@ async def what_if(
     async with shell.bus() as bus:
         run_id = await bus.resolve(run)
         history = await bus.history(run_id)
-        found = await decide_again(
-            bus, run_id, otherwise=otherwise, open_model=_opener(script, live=live), tools=builtin_tools()
-        )
+        answers = None if script is None else model_name(None, script)
+        found = await decide_again(bus, run_id, otherwise=otherwise, tools=builtin_tools(), live=live, answers=answers)
     comparison = compare(run_id, history, run_id, found.records)
     if shell.json:
         counts = {"answered": found.answered, "new": len(found.new), "ended": found.ended}
@@ -66,15 +61,6 @@ async def what_if(
         shell.print(*lines(comparison, width=shell.width, everything=everything))
         shell.say(*_told(found))
     return 0 if comparison.empty else 1
-
-
-def _opener(script: Path | None, *, live: bool) -> Callable[[str], Model] | None:
-    from agents.models import open_model
-
-    if script is None:
-        return open_model if live else None
-    name = model_name(None, script)
-    return lambda _: open_model(name)
 
 
 def _told(found: WhatIf) -> list[str]:

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 from agents import Hive, Otherwise
-from agents.models import open_model
 from agents.tools import builtin_tools
 from agents.what_if import what_if
 from agents.workflow import Workflow
@@ -64,9 +63,7 @@ async def test_what_is_new_goes_live_where_that_is_asked_for(hive_url: str, tmp_
         run = await hive.start(goal)
         await run.result(within=WITHIN)
         refs, head = git(tmp_path / "jars", "for-each-ref"), await hive.bus.head()
-        found = await what_if(
-            hive.bus, run.id, otherwise=STRICT, open_model=lambda _: open_model(model), tools=builtin_tools()
-        )
+        found = await what_if(hive.bus, run.id, otherwise=STRICT, tools=builtin_tools(), answers=model)
         assert found.ended
         assert found.records[-1].topic == "workflow.completed"
         assert "reviewer" in {str(one.data.get("role")) for one in found.new}
