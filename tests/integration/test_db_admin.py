@@ -33,6 +33,9 @@ from tests.support.console import Console, screen
 from tests.support.lived import audited, live
 from tests.support.postgres import psql
 
+# What an administrator calls blocks, and is called here where nothing else runs.
+pytestmark = pytest.mark.may_block("the administrator's functions block")
+
 BREAK_AN_INDEX = """
 SET allow_system_table_mods = on;
 UPDATE pg_index SET indisready = false WHERE indexrelid = 'topics_pkey'::regclass;

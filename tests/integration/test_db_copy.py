@@ -23,6 +23,9 @@ from tests.contract.making import request as append_request
 from tests.support.lived import audited, live
 from tests.support.postgres import with_options
 
+# What an administrator calls blocks, and is called here where nothing else runs.
+pytestmark = pytest.mark.may_block("the administrator's functions block")
+
 
 class _Stopped(Exception):
     """Somebody stops a copy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -45,7 +46,7 @@ def test_many_commands_run_at_once(tmp_path: Path, count: int) -> None:
 async def test_a_killed_hive_s_commands_end(tmp_path: Path) -> None:
     """`kill -9` of the process that runs a command ends the command and its children, though they ignore signals."""
     command = [sys.executable, "-m", "tests.support.command_run", "orphan", str(tmp_path / "pids")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    done = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     for pid in map(int, (tmp_path / "pids").read_text().split()):
         await gone(pid)

@@ -31,6 +31,9 @@ from hive_errors.store import (
 )
 from tests.contract.making import fill
 
+# What an administrator calls blocks, and is called here where nothing else runs.
+pytestmark = pytest.mark.may_block("the administrator's functions block")
+
 
 def file_of(url: str) -> Path:
     """Return the file that an address names."""
