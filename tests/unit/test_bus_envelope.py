@@ -165,7 +165,7 @@ GUARDED = """
     approval: requested cancel_requested expired cancelled granted denied
     agent: registered online offline busy draining
     budget: set reserved settled exceeded cleared
-    system: epoch_started parked unparked discarded archived redacted alert_raised alert_cleared
+    system: epoch_started parked unparked discarded archived redacted alert_raised alert_cleared view_switched
 """
 OPEN = {
     *("workflow.requested", "workflow.cancel_requested", "workflow.pause_requested", "workflow.resume_requested"),
