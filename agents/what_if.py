@@ -83,7 +83,7 @@ async def what_if(
     if history[0].topic != WorkflowRequested.TOPIC or history[0].correlation_id != run:
         raise WhatIfRefused(run=run, reason="it is a branch, or did not begin with a request")
     with tempfile.TemporaryDirectory(prefix="hive-what-if-") as directory:
-        async with open_bus(str(Path(directory) / "hive.db"), source="what-if") as beside:
+        async with open_bus(str(Path(directory) / "hive.db"), source="what-if", nats="") as beside:
             opener = _opener(answers) if live or answers else None
             world = _World(history, beside, run, otherwise=otherwise, open_model=opener, tools=tools)
             return await world.live()

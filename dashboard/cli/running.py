@@ -265,10 +265,8 @@ async def up(
             if shell.json:
                 shell.emit({"serving": shell.place, "runs_open": open_items})
             else:
-                shell.say(
-                    f"serving {shell.place}",
-                    f"{plural(open_items, 'run')} with open work; Ctrl-C stops this process, not the runs",
-                )
+                work = f"{plural(open_items, 'run')} with open work; " if open_items else ""
+                shell.say(f"serving {shell.place}", f"{work}Ctrl-C stops this process, not the runs")
             await hive.serve()
 
     return await until_stopped(shell, serve(), hive.drain)

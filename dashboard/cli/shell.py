@@ -104,7 +104,7 @@ class Shell:
         """The open bus. Unless ``make``, a database that is not there yet is :class:`NoHiveHere`."""
         from hive_bus import open_bus
 
-        async with open_bus(self.url(make=make), source="hive") as bus:
+        async with open_bus(self.url(make=make), source="hive", nats=self.settings.nats or "") as bus:
             yield bus
 
     def carry_signals(self, bus: Bus, server: NatsSettings | None = None) -> bool:

@@ -170,8 +170,13 @@ async def _answers(process: Process, port: int) -> bool:
             except TimeoutError:
                 continue
             return False
-        greeting = await reader.read(4)
-        writer.close()
+        try:
+            # Whoever else has the port by now may say nothing at all.
+            greeting = await asyncio.wait_for(reader.read(4), until - loop.time())
+        except TimeoutError:
+            return False
+        finally:
+            writer.close()
         if greeting == b"INFO":
             return True
     return False

@@ -12,6 +12,7 @@ from hive_bus import open_bus
 from hive_bus.mirror.comparison import compare
 from hive_bus.mirror.connection import ApiRefused, connected
 from tests.conftest import DEFAULT_FAULT_SECONDS, FAULT_SECONDS_VARIABLE
+from tests.support.followers import following
 from tests.support.mirrors import equal, leader, publish, reached, relaying
 from tests.support.nats_cluster import PASSWORD, READERS, NatsCluster
 from tests.support.tables import tamper
@@ -25,12 +26,16 @@ SECONDS = float(os.environ.get(FAULT_SECONDS_VARIABLE, DEFAULT_FAULT_SECONDS))
 async def test_the_leader_is_killed_during_load(
     hive_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_seconds: float
 ) -> None:
-    """Nothing is lost, doubled or reordered; whoever only reads cannot write; a changed byte is named."""
+    """Nothing is lost, doubled or reordered, on the servers or for a subscriber; whoever only reads cannot write; a changed byte is named."""
     monkeypatch.setenv("HIVE_NATS_PASSWORD", PASSWORD)
     loop = asyncio.get_running_loop()
     with NatsCluster(tmp_path / "nats") as cluster:
         settings = cluster.settings(replicas=3, keep_days=14)
-        async with open_bus(hive_url, source="a test") as bus, relaying(bus, settings) as (relay,):
+        async with (
+            open_bus(hive_url, source="a test") as bus,
+            relaying(bus, settings) as (relay,),
+            following(hive_url, settings) as follower,
+        ):
             await reached(settings, bus, await publish(bus, 500))
             until, kills = loop.time() + fault_seconds, 0
             while not kills or loop.time() < until:
@@ -42,7 +47,8 @@ async def test_the_leader_is_killed_during_load(
                 kills += 1
             await leader(settings, STREAM)
             await _only_reads(cluster, monkeypatch)
-            await equal(settings, bus, await publish(bus, 100))
+            await equal(settings, bus, last := await publish(bus, 100))
+            await follower.is_the_log(last)
             assert relay.state.lag <= 100
             await asyncio.to_thread(tamper, hive_url, "UPDATE events SET source = 'x' WHERE position = 777")
             async with connected(settings) as connection:
