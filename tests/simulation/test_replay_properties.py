@@ -29,7 +29,7 @@ from tests.support.forks_simulation import TERMS, ForksSimulation, PlannedFork
 from tests.support.live_states import Live, watched
 
 EXAMPLES = 8
-SECONDS_EACH = 3.0
+SECONDS_EACH = 2.0
 MOMENTS = 8
 Forks = list[PlannedFork]
 
