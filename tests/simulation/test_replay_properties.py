@@ -28,6 +28,8 @@ from tests.support.brains import simulated_bus
 from tests.support.forks_simulation import TERMS, ForksSimulation, PlannedFork
 from tests.support.live_states import Live, watched
 
+pytestmark = pytest.mark.may_block("the store answers inline: all that is asked of a log is one callback")
+
 EXAMPLES = 8
 SECONDS_EACH = 2.0
 MOMENTS = 8
