@@ -44,7 +44,8 @@ def _install(place: Path) -> None:
         ["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
         return_completed_process=True,
         cwd=place,
-        env=os.environ | {"PATH": path},
+        # Node.js brings its own certificates; behind a company's or a test machine's proxy the system's are the right ones.
+        env=os.environ | {"PATH": path, "NODE_OPTIONS": "--use-system-ca"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
