@@ -82,7 +82,8 @@ async def test_each_job_is_begun_once_and_all_take_part(hive_url: str, tmp_path:
         async with asyncio.timeout(30):
             while len(await bus.store.leases.live()) < 3:
                 await asyncio.sleep(0)
-        await asyncio.gather(*(ask(bus, 150, run=run, seconds=0.02) for run in ("first", "second")))
+        # Jobs that take their time: a file's write lock is not given in turn, and who misses it for a second must not miss it all.
+        await asyncio.gather(*(ask(bus, 150, run=run, seconds=0.1) for run in ("first", "second")))
         await until(bus, "job.done", 300)
         starts = [record async for record in bus.read("job.started")]
         assert max(Counter(record.causation_id for record in starts).values()) == 1
