@@ -18,7 +18,7 @@ from hive_bus.subscription import FROM_BEGINNING
 from hive_errors import StoreError
 from tests.integration.group_process import GROUP, Heard, Ready, Spoken
 
-TTL = 1.5
+TTL = 4.0
 PATIENCE = 2.0
 """Seconds after which a stopped process that holds a file's lock is let go on for a moment."""
 
