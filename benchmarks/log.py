@@ -285,11 +285,11 @@ async def elsewhere(place: Place) -> AsyncIterator[Sides]:
         await plain.ask("listen")
 
         async def floor() -> float:
-            return await _arrivals_ms(plain, (raw.db.execute(notify, *row) for row in await raw.rows(EVENTS)))
+            return await arrivals_ms(plain, (raw.db.execute(notify, *row) for row in await raw.rows(EVENTS)))
 
         async def candidate() -> float:
             events = (Measured(number=number) for number in range(EVENTS))
-            return await _arrivals_ms(hive, (bus.publish(event, stream="elsewhere") for event in events))
+            return await arrivals_ms(hive, (bus.publish(event, stream="elsewhere") for event in events))
 
         async def settle() -> None:
             for one in (hive, plain):
@@ -298,7 +298,8 @@ async def elsewhere(place: Place) -> AsyncIterator[Sides]:
         yield Sides(floor=floor, candidate=candidate, settle=settle)
 
 
-async def _arrivals_ms(there: Child, sends: Iterable[Awaitable[object]]) -> float:
+async def arrivals_ms(there: Child, sends: Iterable[Awaitable[object]]) -> float:
+    """The median time from a publish here to its arrival in a child, in milliseconds."""
     begins = []
     for send in sends:
         begins.append(time.perf_counter())

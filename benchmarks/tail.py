@@ -6,17 +6,16 @@ The server is one of the package, on this machine; the relay works in the measur
 from __future__ import annotations
 
 import asyncio
-import random
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.children import Child, child
-from benchmarks.log import EVENTS, PAUSE
+from benchmarks.log import EVENTS, arrivals_ms
 from benchmarks.pairs import Figure, Sides
 from benchmarks.places import Ground, Measured, Place, sqlite_place
 from benchmarks.postgres import connect
@@ -118,26 +117,16 @@ async def latency(place: Place) -> AsyncIterator[Sides]:
                 await plain.raw.append([row])
                 await context.publish("plain", row.payload.encode(), headers={"Event-Id": row.event_id})
 
-            return await _arrivals_ms(other, (send(row) for row in await plain.raw.rows(EVENTS)))
+            return await arrivals_ms(other, (send(row) for row in await plain.raw.rows(EVENTS)))
 
         async def candidate() -> float:
-            return await _arrivals_ms(hive, (bus.publish(Measured(number=number)) for number in range(EVENTS)))
+            return await arrivals_ms(hive, (bus.publish(Measured(number=number)) for number in range(EVENTS)))
 
         async def settle() -> None:
             for one in (hive, other):
                 await one.ask("arrivals", number=0)
 
         yield Sides(floor=floor, candidate=candidate, settle=settle)
-
-
-async def _arrivals_ms(there: Child, sends: Iterable[Awaitable[object]]) -> float:
-    begins = []
-    for send in sends:
-        begins.append(time.perf_counter())
-        await send
-        await asyncio.sleep(random.uniform(*PAUSE))
-    ends: list[float] = await there.ask("arrivals", number=len(begins))
-    return statistics.median(end - begin for begin, end in zip(begins, ends, strict=True)) * 1000
 
 
 async def reads(ground: Ground, *, must: float, aim: float) -> Figure:
