@@ -20,15 +20,15 @@ from agents.reviewer import Reviewer
 from agents.tool import Tools
 from agents.tools import builtin_tools
 from hive_bus import Brain, Bus, Hand
+from hive_bus.brains.host import BrainHost
+from hive_bus.brains.session import decider
 from hive_bus.budget import HiveBudget
 from hive_bus.clock import Clock
-from hive_bus.crew import DRAIN_SECONDS, Crew
-from hive_bus.enrolment import Enrolment, package_version
-from hive_bus.hands import HandRunner
-from hive_bus.host import BrainHost
+from hive_bus.hands.runner import HandRunner
 from hive_bus.limit import Limit
-from hive_bus.registry import HEALTH_SECONDS
-from hive_bus.session import decider
+from hive_bus.registry.crew import DRAIN_SECONDS, Crew
+from hive_bus.registry.enrolment import Enrolment, package_version
+from hive_bus.registry.registry import HEALTH_SECONDS
 
 
 def brains() -> list[Brain[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import rfc8785
 
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.effects import effect_key
 from hive_bus.event import Event
 from hive_bus.events.model import ModelCancelRequested, ModelRequested

@@ -16,7 +16,7 @@ from agents.conversation import Conversation, ask, ask_again, heard, inherited, 
 from agents.model import text_of
 from agents.prompts import BLOCKED, GO_ON, NO_SUCH_TOOL, UNKNOWN_OUTCOME
 from agents.terms import NO_BRANCH, Terms
-from hive_bus.brain import Brain, Input
+from hive_bus.brains.brain import Brain, Input
 from hive_bus.effects import EffectClass
 from hive_bus.event import Draft, Event
 from hive_bus.events.drone import (

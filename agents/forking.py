@@ -19,7 +19,7 @@ from hive_bus.codec import decode
 from hive_bus.envelope import encode_event
 from hive_bus.events import WorkflowForked, WorkflowRequested
 from hive_bus.lineage import Segment, end_of_append, lineage
-from hive_bus.moments import moment_of
+from hive_bus.replay.moments import moment_of
 from hive_core_db.records import AppendRequest, Conflict, NotQuiet, StoredEvent
 from hive_errors import BusError, EditRefused, RunExists, RunIdInvalid
 

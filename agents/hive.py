@@ -29,8 +29,6 @@ from agents.workflow_file import load_workflow
 from agents.workspace import Workspace
 from hive_bus import Brain, Bus, Draft, Event, Hand, Record, open_bus
 from hive_bus.budget import Budget, HiveBudget
-from hive_bus.budgets import given_at_start
-from hive_bus.crew import DRAIN_SECONDS
 from hive_bus.envelope import encode_event
 from hive_bus.events import (
     AgentRegistered,
@@ -44,9 +42,11 @@ from hive_bus.events import (
     WorkflowRequested,
     WorkflowResumeRequested,
 )
+from hive_bus.hands.budgets import given_at_start
 from hive_bus.limit import Limit
 from hive_bus.mirror.settings import NatsSettings
-from hive_bus.registry import HEALTH_SECONDS
+from hive_bus.registry.crew import DRAIN_SECONDS
+from hive_bus.registry.registry import HEALTH_SECONDS
 from hive_bus.tasks import together
 from hive_core_db.records import AppendRequest, Conflict, NotQuiet, WorkEnd, WorkItem
 from hive_errors import ModelNotChosen, NotFound, NothingToRetry, NothingWaits, RunEnded, RunExists, RunIdInvalid

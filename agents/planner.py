@@ -16,7 +16,7 @@ from agents.model import text_of
 from agents.plan import PlanFault, loads, spec_of, steps_of
 from agents.prompts import PLANNER_SYSTEM, planner_prompt
 from agents.terms import NO_BRANCH, Terms
-from hive_bus.brain import Brain, Input
+from hive_bus.brains.brain import Brain, Input
 from hive_bus.event import Draft, Event
 from hive_bus.events.model import ModelCancelled, ModelCancelRequested, ModelFailed, ModelRequested, ModelResponded
 from hive_bus.events.workflow import (

@@ -21,7 +21,7 @@ from agents.queen_turn import Turn
 from agents.run_fold import FOLDS, fold
 from agents.run_fold_branch import inherit
 from agents.run_state import OpenIntent, Run
-from hive_bus.brain import Brain, Input
+from hive_bus.brains.brain import Brain, Input
 from hive_bus.effects import EffectClass
 from hive_bus.event import Draft, Event
 from hive_bus.events.approval import ApprovalCancelRequested

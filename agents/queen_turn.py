@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from agents.run_fold import fold
 from agents.run_state import Run
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.event import Draft, Event
 
 __all__ = ["Turn"]

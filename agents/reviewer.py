@@ -20,7 +20,7 @@ from agents.model import text_of
 from agents.plan import PlanFault, loads
 from agents.prompts import REVIEWER_SYSTEM, review_again, review_prompt
 from agents.terms import NO_BRANCH, Terms
-from hive_bus.brain import Brain, Input
+from hive_bus.brains.brain import Brain, Input
 from hive_bus.event import Draft, Event
 from hive_bus.events.model import ModelCancelled, ModelCancelRequested, ModelFailed, ModelRequested, ModelResponded
 from hive_bus.events.task import TaskReviewCompleted, TaskReviewRequested

@@ -14,7 +14,7 @@ from agents.run_fold_branch import BRANCH_STEPS
 from agents.run_fold_effects import EFFECT_STEPS
 from agents.run_fold_tasks import TASK_STEPS
 from agents.run_state import NOTHING, Fold, Run, changed
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.event import Event
 from hive_bus.events import budget, workflow
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agents.run_state import Fold, OpenIntent, Phase, Run, Task, changed
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.event import Event
 from hive_bus.events import drone, workflow
 

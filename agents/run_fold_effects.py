@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from agents.run_state import Fold, OpenIntent, Phase, Result, Run, Task, changed
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.event import Event
 from hive_bus.events import approval, drone, task, timer, tool
 

@@ -13,7 +13,7 @@ from agents.plan import repairs
 from agents.references import StepView
 from agents.run_conditions import opened
 from agents.run_state import NOTHING, Fold, OpenIntent, Phase, Result, Run, Task, changed
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.event import Event
 from hive_bus.events import task
 

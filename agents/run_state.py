@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agents.references import Scope, StepView
 from agents.terms import NO_BRANCH, Terms
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 
 __all__ = ["ENDED", "NOTHING", "Fold", "OpenIntent", "Phase", "Result", "Run", "RunPhase", "Task", "changed"]
 

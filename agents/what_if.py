@@ -23,7 +23,8 @@ from agents.models import open_model
 from agents.run import ENDS
 from agents.tool import Tools
 from hive_bus import Brain, Bus, Event, Hand, HandContext, Record, open_bus
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
+from hive_bus.brains.host import BrainHost
 from hive_bus.clock import Clock
 from hive_bus.effects import EffectClass, Failure, Intent
 from hive_bus.envelope import encode_event
@@ -40,8 +41,7 @@ from hive_bus.events import (
     WorkflowForked,
     WorkflowRequested,
 )
-from hive_bus.hands import HandRunner
-from hive_bus.host import BrainHost
+from hive_bus.hands.runner import HandRunner
 from hive_bus.subscription import FROM_BEGINNING
 from hive_core_db.records import AppendRequest, WorkEnd
 from hive_errors import WhatIfRefused

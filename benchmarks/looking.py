@@ -17,7 +17,7 @@ from benchmarks.places import Ground
 from benchmarks.runs import chain
 from dashboard.views import newest_runs, read_agents_at, read_status_at, trace_view
 from hive_bus import Bus, Moment, Record, moment_of, open_bus, state_at
-from hive_bus.replay import keys_of_run, redrive
+from hive_bus.replay.redrive import keys_of_run, redrive
 from hive_core_db.records import StoredEvent
 
 EVENTS, STEPS, ASKED = 1_000_000, 20, 120

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from hive_bus.agent import Agent
     from hive_bus.blocking import EventBus, get_event_bus
-    from hive_bus.brain import Brain, Input
+    from hive_bus.brains.brain import Brain, Input
+    from hive_bus.brains.host import BrainHost
     from hive_bus.bus import Bus, open_bus
     from hive_bus.clock import Clock
     from hive_bus.config import Settings, load_settings, tune_process
-    from hive_bus.crew import Crew
     from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
-    from hive_bus.enrolment import Enrolment
     from hive_bus.event import Draft, Event, RawEvent
     from hive_bus.factories import (
         AgentEventType,
@@ -30,18 +29,19 @@ if TYPE_CHECKING:
         create_task_event,
         create_workflow_event,
     )
-    from hive_bus.hand import Hand, HandContext
-    from hive_bus.handler import Context, HandlerGroup, Park, Retry, Skip
-    from hive_bus.hands import HandRunner
+    from hive_bus.groups.handler import Context, HandlerGroup, Park, Retry, Skip
+    from hive_bus.groups.parking import RetryPolicy
+    from hive_bus.hands.hand import Hand, HandContext
+    from hive_bus.hands.runner import HandRunner
     from hive_bus.history import Trace, TraceNode
-    from hive_bus.host import BrainHost
     from hive_bus.limit import Limit
-    from hive_bus.moments import Label, Moment, labels, moment_of, set_label
-    from hive_bus.parking import RetryPolicy
     from hive_bus.projection import Projection, ProjectionHost, View
     from hive_bus.record import Record
+    from hive_bus.registry.crew import Crew
+    from hive_bus.registry.enrolment import Enrolment
+    from hive_bus.replay.moments import Label, Moment, labels, moment_of, set_label
+    from hive_bus.replay.states import keys_at, state_at
     from hive_bus.signals import Signal
-    from hive_bus.states import keys_at, state_at
     from hive_bus.subscription import FROM_BEGINNING, FROM_NOW
     from hive_bus.underway import Underway
     from hive_bus.upcasting import upcaster
@@ -111,30 +111,30 @@ _HOMES: Final[dict[str, str]] = {
     for module, names in {
         "agent": "Agent",
         "blocking": "EventBus get_event_bus",
-        "brain": "Brain Input",
+        "brains.brain": "Brain Input",
         "bus": "Bus open_bus",
         "clock": "Clock",
         "config": "Settings load_settings tune_process",
-        "crew": "Crew",
+        "registry.crew": "Crew",
         "effects": "EffectClass Failure Intent WorkPolicy",
-        "enrolment": "Enrolment",
+        "registry.enrolment": "Enrolment",
         "event": "Draft Event RawEvent",
         "factories": (
             "AgentEventType SystemEventType TaskEventType WorkflowEventType "
             "create_agent_event create_system_event create_task_event create_workflow_event"
         ),
-        "hand": "Hand HandContext",
-        "handler": "Context HandlerGroup Park Retry Skip",
-        "hands": "HandRunner",
+        "hands.hand": "Hand HandContext",
+        "groups.handler": "Context HandlerGroup Park Retry Skip",
+        "hands.runner": "HandRunner",
         "history": "Trace TraceNode",
-        "host": "BrainHost",
+        "brains.host": "BrainHost",
         "limit": "Limit",
-        "moments": "Label Moment labels moment_of set_label",
-        "parking": "RetryPolicy",
+        "replay.moments": "Label Moment labels moment_of set_label",
+        "groups.parking": "RetryPolicy",
         "projection": "Projection ProjectionHost View",
         "record": "Record",
         "signals": "Signal",
-        "states": "keys_at state_at",
+        "replay.states": "keys_at state_at",
         "subscription": "FROM_BEGINNING FROM_NOW",
         "underway": "Underway",
         "upcasting": "upcaster",

@@ -18,20 +18,20 @@ from typing import Any, Literal, TypeVar
 
 from hive_bus.bus import Bus
 from hive_bus.clock import Clock
-from hive_bus.crew import Crew
-from hive_bus.dispatch import Key
 from hive_bus.effects import Failure, Intent
-from hive_bus.enrolment import Enrolment, code_digest
 from hive_bus.event import Event
 from hive_bus.events.task import TaskReady, TaskReturned
-from hive_bus.groups import PARTITIONS
-from hive_bus.hand import FunctionHand, Hand, HandContext, Performer
-from hive_bus.handler import Handler, HandlerGroup
-from hive_bus.hands import HandRunner
+from hive_bus.groups.dispatch import Key
+from hive_bus.groups.handler import Handler, HandlerGroup
+from hive_bus.groups.member import PARTITIONS
+from hive_bus.groups.parking import RetryPolicy
+from hive_bus.hands.hand import FunctionHand, Hand, HandContext, Performer
+from hive_bus.hands.load import Load
+from hive_bus.hands.runner import HandRunner
 from hive_bus.limit import Limit
-from hive_bus.load import Load
-from hive_bus.parking import RetryPolicy
-from hive_bus.registry import HEALTH_SECONDS
+from hive_bus.registry.crew import Crew
+from hive_bus.registry.enrolment import Enrolment, code_digest
+from hive_bus.registry.registry import HEALTH_SECONDS
 from hive_bus.subscription import FROM_BEGINNING, Start
 from hive_bus.topics import check_pattern
 from hive_errors import AgentInvalid, AgentNotLoaded

@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from hive_bus.attempt import LOST, lost_attempts
-from hive_bus.budgets import release
 from hive_bus.bus import Bus
 from hive_bus.effects import LOST_ATTEMPTS, EffectClass, Failure, Intent, WorkPolicy
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event, event_class
+from hive_bus.hands.attempt import LOST, lost_attempts
+from hive_bus.hands.budgets import release
 from hive_bus.lease import reap_dead
 from hive_bus.record import Record
 from hive_bus.surely import patiently, surely

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import orjson
 
-from hive_bus.chain import Link
-from hive_bus.consumer import Owned
 from hive_bus.envelope import Collector
 from hive_bus.events.system import ViewSwitched
-from hive_bus.groups import GroupMember
-from hive_bus.parking import COMMANDS, RetryPolicy, describe, discarded, hopeless, system_event
+from hive_bus.groups.chain import Link
+from hive_bus.groups.consumer import Owned
+from hive_bus.groups.member import GroupMember
+from hive_bus.groups.parking import COMMANDS, RetryPolicy, describe, discarded, hopeless, system_event
+from hive_bus.groups.recovery import Failure, Holding, Recovery
 from hive_bus.record import Record
-from hive_bus.recovery import Failure, Holding, Recovery
 from hive_bus.surely import patiently
 from hive_bus.tasks import together
 from hive_core_db.records import AppendRequest, StoredEvent, ViewRow, ViewWrite

@@ -23,7 +23,7 @@ from hive_errors import BusClosed
 
 if TYPE_CHECKING:
     from hive_bus.bus import Bus
-    from hive_bus.groups import GroupMember, Owned
+    from hive_bus.groups.member import GroupMember, Owned
 
 
 class _Start(Enum):
@@ -160,7 +160,7 @@ async def _records(feed: Feed) -> AsyncGenerator[Record, None]:
 async def _shared(
     bus: Bus, patterns: Sequence[str], start: Start, group: str, key: GroupKey
 ) -> AsyncIterator[AsyncIterator[Record]]:
-    from hive_bus.groups import GroupMember
+    from hive_bus.groups.member import GroupMember
 
     hands = _Hands()
     member = GroupMember(bus, group=group, patterns=patterns, key=key, consumer=hands, start=start, checkpoint="each")

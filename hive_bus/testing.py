@@ -25,10 +25,10 @@ from enum import Enum
 from types import FrameType
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
-from hive_bus.brain import Brain, State
+from hive_bus.brains.brain import Brain, State
+from hive_bus.brains.past import load
+from hive_bus.brains.session import Folder
 from hive_bus.bus import Bus
-from hive_bus.past import load
-from hive_bus.session import Folder
 from hive_errors import ImpureBrain
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from dashboard.cli.text import Line, columns, duration, plural
 
 if TYPE_CHECKING:
     from dashboard.views import AgentView
-    from hive_bus.crew import Crew
+    from hive_bus.registry.crew import Crew
 
 _SIGNS: Final = {
     "online": ("●", "green"),

@@ -15,7 +15,7 @@ from hive_errors import UsageWrong
 if TYPE_CHECKING:
     from hive_bus import Bus
     from hive_bus.budget import Budget, Ledger
-    from hive_bus.budgets import Account
+    from hive_bus.hands.budgets import Account
 
 _SOME: Final = {"usd": "1", "tokens": "100k", "calls": "20", "time": "10m"}
 
@@ -41,7 +41,7 @@ async def budget(
     A run that paused because its next call may need more than is left goes on by itself once that is enough.
     """
     from hive_bus.budget import parse_budget
-    from hive_bus.budgets import set_budget
+    from hive_bus.hands.budgets import set_budget
 
     more, without_more = parse_budget(add) if add is not None else (None, ())
     other, without = parse_budget(change) if change is not None else (None, ())
@@ -99,7 +99,7 @@ def _number(value: Any) -> str:
 
 
 async def _account(shell: Shell, bus: Bus, run: str | None) -> Account:
-    from hive_bus.budgets import Account, period_stream, run_account
+    from hive_bus.hands.budgets import Account, period_stream, run_account
 
     if run is not None:
         return await run_account(bus.store.log, await bus.resolve(run))

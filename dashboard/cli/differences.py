@@ -8,10 +8,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from dashboard.cli.text import Line, cut
-from hive_bus.states import plain
+from hive_bus.replay.states import plain
 
 if TYPE_CHECKING:
-    from hive_bus.replay import Difference
+    from hive_bus.replay.redrive import Difference
 
 _MOST: Final = 12
 _NOTHING: Final = object()

@@ -54,7 +54,7 @@ async def history(
 
 
 async def _export(shell: Shell, run: str | None, file: Path) -> None:
-    from hive_bus.transfer import export_history
+    from hive_bus.replay.transfer import export_history
 
     async with shell.bus() as bus:
         count = await export_history(bus.store.log, file, run=None if run is None else await bus.resolve(run))
@@ -65,7 +65,7 @@ async def _export(shell: Shell, run: str | None, file: Path) -> None:
 
 
 async def _import(shell: Shell, file: Path) -> None:
-    from hive_bus.transfer import import_history, read_history
+    from hive_bus.replay.transfer import import_history, read_history
 
     rows = read_history(file)
     async with shell.bus(make=True) as bus:

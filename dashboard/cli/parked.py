@@ -41,7 +41,7 @@ async def parked(
 
     `retry` tries now instead of later. `discard` lets the one failing event count as handled.
     """
-    from hive_bus.parking import discard_parked, parked_keys, retry_parked
+    from hive_bus.groups.parking import discard_parked, parked_keys, retry_parked
 
     async with shell.bus() as bus:
         if action is Action.LIST:

@@ -9,9 +9,9 @@ from typing import cast
 from agents.colony import brains
 from dashboard.cli.shell import Shell
 from hive_bus import Bus
-from hive_bus.dispatch import partition_of
-from hive_bus.replay import Difference, keys_of_run, redrive
-from hive_bus.transfer import read_history
+from hive_bus.groups.dispatch import partition_of
+from hive_bus.replay.redrive import Difference, keys_of_run, redrive
+from hive_bus.replay.transfer import read_history
 from hive_core_db.records import Partition, StoredEvent
 from hive_core_db.store import EventLog
 

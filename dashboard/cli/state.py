@@ -37,7 +37,7 @@ async def state(
     A brain is the state it had when it had handled that moment, with its decisions on events up to there. What is
     empty is left out; with --json it is there.
     """
-    from hive_bus.states import keys_at, plain, state_at
+    from hive_bus.replay.states import keys_at, plain, state_at
 
     chosen = _brains(brain)
     async with shell.bus() as bus:

@@ -15,10 +15,10 @@ from dashboard.views.activity import Activity, activities, effect_topics
 from dashboard.views.presence import AgentView, ProcessView, agent_views, process_view
 from dashboard.views.status import CapabilityView, GroupView, StatusView
 from hive_bus import Bus, Record
-from hive_bus.budgets import run_account
-from hive_bus.enrolment import last_registrations
 from hive_bus.epochs import distance
 from hive_bus.events import BudgetExceeded
+from hive_bus.hands.budgets import run_account
+from hive_bus.registry.enrolment import last_registrations
 from hive_core_db.records import QueueDepth, Roster
 
 MOST: Final = 5000

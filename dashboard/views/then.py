@@ -14,8 +14,8 @@ from dashboard.views.presence import AgentView, ProcessView, agents_then
 from dashboard.views.reading import COUNTED, GONE, RUN_TOPICS, capabilities, effects
 from dashboard.views.status import StatusView
 from hive_bus import Bus, Moment, Record
-from hive_bus.enrolment import last_registrations
 from hive_bus.epochs import distance
+from hive_bus.registry.enrolment import last_registrations
 
 SAID: Final = 1000
 """Events of agents, the newest before the moment, that are looked at."""

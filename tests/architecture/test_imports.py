@@ -19,6 +19,7 @@ PLANTED = {
     "floors": ("hive_core_db/planted.py", "import hive_bus"),
     "errors-stdlib": ("hive_errors/planted.py", "import orjson"),
     "bus-no-sql": ("hive_bus/planted.py", "def late():\n    import sqlalchemy.orm"),
+    "bus-inside": ("hive_bus/groups/planted.py", "import hive_bus.hands.runner"),
     "core-no-bus-words": ("hive_core_db/planted.py", "import nats"),
     "agents-no-surface": ("agents/planted.py", "from rich.console import Console"),
     "dashboard-no-model": ("dashboard/planted.py", "import agents.models.planted"),

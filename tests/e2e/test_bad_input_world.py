@@ -16,7 +16,7 @@ import pytest
 
 from agents.hive import Hive
 from hive_bus import Agent, Brain, Bus, Context, Record, open_bus
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.codec import digest
 from hive_bus.event import Draft, Event
 from hive_core_db.engine import open_store

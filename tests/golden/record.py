@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hive_bus import open_bus
-from hive_bus.transfer import export_history
+from hive_bus.replay.transfer import export_history
 
 HISTORIES = Path(__file__).parent / "histories"
 # The log tells where work was done: always the same place, so that a new recording differs in what has changed alone.

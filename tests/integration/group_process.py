@@ -13,7 +13,7 @@ import sys
 
 from hive_bus.bus import Bus, open_bus
 from hive_bus.event import Event
-from hive_bus.handler import Context, HandlerGroup
+from hive_bus.groups.handler import Context, HandlerGroup
 from hive_bus.record import Record
 
 STREAMS = 10

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from hive_bus import Bus, open_bus
 from hive_bus.budget import Budget
-from hive_bus.budgets import run_account, set_budget
+from hive_bus.hands.budgets import run_account, set_budget
 from tests.integration.test_capacity_processes import until
 from tests.integration.test_groups_processes import processes
 from tests.support.spending import Purchase, overdrawn

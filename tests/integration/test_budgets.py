@@ -14,9 +14,9 @@ from agents.run import Run
 from dashboard.views import read_status, run_view
 from hive_bus import Record, open_bus
 from hive_bus.budget import NOTHING, Budget, HiveBudget, parse_budget
-from hive_bus.budgets import run_account, set_budget
 from hive_bus.config import load_settings
 from hive_bus.events import BudgetSettled, WorkflowForked, WorkflowRequested
+from hive_bus.hands.budgets import run_account, set_budget
 from hive_bus.subscription import FROM_BEGINNING
 from hive_errors import BudgetInvalid, SettingInvalid
 from tests.integration.test_usage import tell

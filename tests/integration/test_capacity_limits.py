@@ -11,7 +11,7 @@ import pytest
 
 from agents.workflow import Step, Workflow
 from hive_bus.effects import CancelRequested, Failure
-from hive_bus.hand import HandContext
+from hive_bus.hands.hand import HandContext
 from hive_bus.limit import Limit
 from hive_bus.testing import SimulatedLoop, run_simulated
 from hive_core_db.records import WorkCancel

@@ -12,7 +12,7 @@ from hive_bus.clock import Clock, meaning
 from hive_bus.effects import LOST_ATTEMPTS
 from hive_bus.event import Event
 from hive_bus.events import ApprovalDenied, ApprovalGranted
-from hive_bus.hand import HandContext
+from hive_bus.hands.hand import HandContext
 from hive_bus.record import Record
 from hive_bus.testing import SimulatedLoop, run_simulated
 from hive_core_db.records import AppendRequest, NewEvent, WorkEnd, WorkInsert, WorkItem, WorkRetry

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from hive_bus import FROM_NOW, Bus, Record, open_bus
-from hive_bus.dispatch import ROOM, partition_of
-from hive_bus.groups import GroupMember, Owned
-from hive_bus.handler import Context, HandlerGroup
+from hive_bus.groups.dispatch import ROOM, partition_of
+from hive_bus.groups.handler import Context, HandlerGroup
+from hive_bus.groups.member import GroupMember, Owned
 from hive_bus.lease import ProcessLease
 from hive_core_db.records import AppendRequest, NewEvent
 from hive_errors import BusClosed, GroupTaken

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hive_bus.effects import Failure
-from hive_bus.hand import HandContext
-from hive_bus.hands import HandRunner
+from hive_bus.hands.hand import HandContext
+from hive_bus.hands.runner import HandRunner
 from hive_bus.record import Record
 from hive_bus.testing import SimulatedLoop, run_simulated
 from tests.support.brains import Asked, Bench, Done, StopAsked, Trial, Try, bench, pass_time, simulated_bus

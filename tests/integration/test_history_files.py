@@ -15,7 +15,7 @@ from dashboard.cli.redriving import differences_of_file
 from hive_bus import labels, open_bus, set_label
 from hive_bus.events import WorkflowForked, WorkflowRequested
 from hive_bus.lineage import lineage
-from hive_bus.transfer import export_history, import_history, read_history
+from hive_bus.replay.transfer import export_history, import_history, read_history
 from hive_core_db.audit import audit
 from hive_errors import HistoryUnusable
 from tests.conftest import HiveUrls

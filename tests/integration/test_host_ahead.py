@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
+from hive_bus.brains.session import Session
 from hive_bus.event import Draft, Event
-from hive_bus.groups import Owned
+from hive_bus.groups.member import Owned
 from hive_bus.record import Record
-from hive_bus.session import Session
 from hive_bus.testing import SimulatedLoop, canonical_state, refold, run_simulated
 from hive_errors import StoreBusy
 from tests.support.brains import Asked, Bench, Done, Lab, LabBrain, Trial, Try, bench, pass_time, simulated_bus

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_bus.hands import HandRunner
-from hive_bus.host import BrainHost
+from hive_bus.brains.host import BrainHost
+from hive_bus.hands.runner import HandRunner
 from hive_bus.record import Record
-from hive_bus.replay import redrive
+from hive_bus.replay.redrive import redrive
 from hive_bus.testing import SimulatedLoop, canonical_state, guarded, refold, run_simulated
 from hive_errors import StoreBusy
 from tests.support.brains import Asked, Bench, Done, LabBrain, StopAsked, Trial, Try, bench, pass_time, simulated_bus

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.envelope import encode_event
 from hive_bus.event import Draft, Event
 from hive_bus.events.system import EventDiscarded, KeyUnparked

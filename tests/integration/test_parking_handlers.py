@@ -9,8 +9,8 @@ import pytest
 
 from hive_bus import Bus, Event, Park, Record, Retry, RetryPolicy, Skip, open_bus
 from hive_bus.event import _registry
-from hive_bus.handler import Context, HandlerGroup, Outcome
-from hive_bus.parking import discard_parked, parked_keys, retry_parked
+from hive_bus.groups.handler import Context, HandlerGroup, Outcome
+from hive_bus.groups.parking import discard_parked, parked_keys, retry_parked
 from hive_errors import BusClosed, NotFound
 from tests.support.handling import (
     Answered,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hive_bus import Bus, Projection, ProjectionHost, Record, RetryPolicy, View, open_bus
-from hive_bus.parking import discard_parked
+from hive_bus.groups.parking import discard_parked
 from hive_bus.projection import compare, encode_document, rebuild, switch
 from hive_errors import TimedOut
 from tests.support.handling import nothing_parked, number_of, running, say, waits_for_person

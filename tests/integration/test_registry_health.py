@@ -13,7 +13,7 @@ import pytest
 from hive_bus import Agent, Bus, Clock, HandContext, Record, open_bus
 from hive_bus.envelope import encode_event, work_changes
 from hive_bus.events.task import TaskReady
-from hive_bus.registry import Registry
+from hive_bus.registry.registry import Registry
 from hive_bus.subscription import FROM_BEGINNING
 from hive_core_db.records import AppendRequest, WorkCancel
 from tests.support.handling import Said, running, say, until
@@ -24,7 +24,7 @@ OFTEN = 0.02
 @pytest.fixture
 async def bus(hive_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bus]:
     """An open bus on a new database, where half a second of standing still is long."""
-    monkeypatch.setattr("hive_bus.health.STILL_SECONDS", 0.5)
+    monkeypatch.setattr("hive_bus.registry.health.STILL_SECONDS", 0.5)
     async with open_bus(hive_url, source="here") as bus:
         yield bus
 

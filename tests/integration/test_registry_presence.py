@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from hive_bus import Agent, Bus, HandContext, Record, open_bus
-from hive_bus.crew import Crew
-from hive_bus.enrolment import BUSY_AFTER, FREE_AFTER, Busyness, Enrolment, last_registrations, online_id
 from hive_bus.envelope import encode_event, work_changes
 from hive_bus.events.agent import AgentOnline
 from hive_bus.events.task import TaskReady
-from hive_bus.registry import Registry
+from hive_bus.registry.crew import Crew
+from hive_bus.registry.enrolment import BUSY_AFTER, FREE_AFTER, Busyness, Enrolment, last_registrations, online_id
+from hive_bus.registry.registry import Registry
 from hive_bus.subscription import FROM_BEGINNING
 from hive_core_db.records import AppendRequest
 
@@ -269,7 +269,7 @@ async def test_a_check_that_fails_is_a_finding(
     bus: Bus, failing: bool, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it raises or never answers: the process goes on, and people hear of it; leaving clears it."""
-    monkeypatch.setattr("hive_bus.health.ANSWER_SECONDS", OFTEN)
+    monkeypatch.setattr("hive_bus.registry.health.ANSWER_SECONDS", OFTEN)
 
     async def health() -> str | None:
         if failing:

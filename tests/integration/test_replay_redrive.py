@@ -10,10 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hive_bus.brain import Input
+from hive_bus.brains.brain import Input
 from hive_bus.bus import Bus
 from hive_bus.event import Draft, Event
-from hive_bus.replay import Difference, keys_of_run, redrive
+from hive_bus.replay.redrive import Difference, keys_of_run, redrive
 from hive_bus.testing import SimulatedLoop, canonical_state, run_simulated
 from tests.support.brains import bench, simulated_bus
 from tests.support.sample_brain import OrderClosed, OrderNoted, OrderPlaced, Shop

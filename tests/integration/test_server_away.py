@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from hive_bus import FROM_BEGINNING, Bus, EventBus, Record, open_bus
-from hive_bus.brain import Brain
+from hive_bus.brains.brain import Brain
+from hive_bus.brains.host import BrainHost
 from hive_bus.clock import Clock
 from hive_bus.effects import Failure
 from hive_bus.event import Event
-from hive_bus.hand import Hand, HandContext
-from hive_bus.handler import Context, HandlerGroup
-from hive_bus.hands import HandRunner
-from hive_bus.host import BrainHost
+from hive_bus.groups.handler import Context, HandlerGroup
+from hive_bus.hands.hand import Hand, HandContext
+from hive_bus.hands.runner import HandRunner
 from hive_errors import StoreError
 from tests.integration.zombie_process import Asked, Heard, Nothing, Riddle, Riddler, SolveDone, SolveRequested
 from tests.support.handling import running

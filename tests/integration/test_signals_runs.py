@@ -16,8 +16,8 @@ from agents.run import Run
 from agents.tool import ToolContext, Tools
 from agents.tools.function import tool
 from hive_bus import EffectClass
-from hive_bus.hand import HandContext
-from hive_bus.hands import HandRunner
+from hive_bus.hands.hand import HandContext
+from hive_bus.hands.runner import HandRunner
 from hive_bus.signals import LONGEST, Listener, Signal
 from hive_bus.testing import SimulatedLoop, run_simulated
 from hive_bus.underway import Underway

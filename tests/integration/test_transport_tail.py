@@ -9,7 +9,7 @@ import pytest
 from nats.aio.client import Client
 
 from hive_bus import Bus, Draft, Record, open_bus
-from hive_bus.handler import Context, HandlerGroup
+from hive_bus.groups.handler import Context, HandlerGroup
 from hive_bus.mirror.reader import Reader
 from hive_bus.mirror.settings import NatsSettings
 from hive_core_db.records import StoredEvent

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hive_bus import Bus, Draft, Event, Hand, HandContext, Record, open_bus
-from hive_bus.brain import Brain, Input
+from hive_bus.brains.brain import Brain, Input
+from hive_bus.brains.host import BrainHost
 from hive_bus.clock import Clock
 from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
-from hive_bus.handler import Context, HandlerGroup
-from hive_bus.hands import HandRunner
-from hive_bus.host import BrainHost
+from hive_bus.groups.handler import Context, HandlerGroup
+from hive_bus.hands.runner import HandRunner
 from hive_core_db.records import Appended, AppendRequest, Verdict
 
 Gate = Literal["decision", "result", "checkpoint", "none"]

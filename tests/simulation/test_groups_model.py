@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from hive_bus.bus import Bus
 from hive_bus.event import Event
-from hive_bus.handler import Context, HandlerGroup, Outcome, Retry
+from hive_bus.groups.handler import Context, HandlerGroup, Outcome, Retry
+from hive_bus.groups.parking import RetryPolicy, discard_parked, parked_keys, retry_parked
 from hive_bus.ids import Ids
-from hive_bus.parking import RetryPolicy, discard_parked, parked_keys, retry_parked
 from hive_bus.record import Record
 from hive_bus.testing import SimulatedLoop, run_simulated
 from hive_core_db.engine import open_store

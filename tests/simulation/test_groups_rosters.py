@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from hive_bus.balance import ADOPT_SECONDS, Balance
 from hive_bus.bus import Bus
-from hive_bus.groups import GroupMember, Owned
+from hive_bus.groups.balance import ADOPT_SECONDS, Balance
+from hive_bus.groups.member import GroupMember, Owned
+from hive_bus.groups.roster import CALM_SECONDS, SETTLING_SECONDS, STIRRED_SECONDS
 from hive_bus.ids import Ids
 from hive_bus.record import Record
-from hive_bus.roster import CALM_SECONDS, SETTLING_SECONDS, STIRRED_SECONDS
 from hive_bus.testing import SimulatedLoop, run_simulated
 from hive_core_db.engine import open_store
 from hive_core_db.records import Partition, Roster

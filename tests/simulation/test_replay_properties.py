@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from agents.colony import brains
 from dashboard.views import compare, read_comparison
-from hive_bus.brain import Brain
+from hive_bus.brains.brain import Brain
+from hive_bus.brains.session import decided_by, fold_topic, key_of
 from hive_bus.bus import Bus
 from hive_bus.lineage import lineage, run_of
 from hive_bus.record import Record
-from hive_bus.replay import keys_of_run, redrive
-from hive_bus.session import decided_by, fold_topic, key_of
-from hive_bus.states import keys_at, state_at
+from hive_bus.replay.redrive import keys_of_run, redrive
+from hive_bus.replay.states import keys_at, state_at
 from hive_bus.testing import SimulatedLoop, canonical_state, run_simulated
 from tests.conftest import DEFAULT_FAULT_SECONDS
 from tests.support.brains import simulated_bus

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hive_bus.brain import Brain, Input
+from hive_bus.brains.brain import Brain, Input
+from hive_bus.brains.host import BrainHost
 from hive_bus.bus import Bus
 from hive_bus.clock import Clock
 from hive_bus.effects import CancelRequested, EffectClass, Intent, WorkPolicy
 from hive_bus.event import Draft, Event
-from hive_bus.hand import Hand
-from hive_bus.hands import HandRunner
-from hive_bus.host import BrainHost
+from hive_bus.hands.hand import Hand
+from hive_bus.hands.runner import HandRunner
 from hive_bus.ids import Ids
 from hive_bus.record import Record
 from hive_bus.subscription import FROM_BEGINNING

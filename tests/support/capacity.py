@@ -13,8 +13,8 @@ from hive_bus.bus import Bus
 from hive_bus.clock import Clock
 from hive_bus.effects import Failure, Intent, WorkPolicy
 from hive_bus.event import Event
-from hive_bus.hand import Hand, HandContext
-from hive_bus.hands import HandRunner
+from hive_bus.hands.hand import Hand, HandContext
+from hive_bus.hands.runner import HandRunner
 from hive_bus.limit import Limit
 from hive_bus.subscription import FROM_BEGINNING
 from hive_bus.testing import SimulatedLoop

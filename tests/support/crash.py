@@ -14,13 +14,13 @@ from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
+from hive_bus.brains.host import BrainHost
 from hive_bus.bus import Bus, open_bus
 from hive_bus.clock import Clock
 from hive_bus.effects import Failure
 from hive_bus.event import Event
-from hive_bus.hand import Hand, HandContext
-from hive_bus.hands import HandRunner
-from hive_bus.host import BrainHost
+from hive_bus.hands.hand import Hand, HandContext
+from hive_bus.hands.runner import HandRunner
 from hive_bus.subscription import FROM_BEGINNING
 from tests.support.sample_brain import (
     ChargeMade,

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from hive_bus import Bus, Event, Record
-from hive_bus.handler import Context, Outcome
-from hive_bus.parking import parked_keys
+from hive_bus.groups.handler import Context, Outcome
+from hive_bus.groups.parking import parked_keys
 from hive_core_db.records import ParkedKey
 
 

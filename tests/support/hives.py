@@ -15,7 +15,7 @@ from agents.run import Run, RunResult
 from dashboard.cli.vocabulary import queued, words
 from hive_bus.bus import Bus
 from hive_bus.record import Record
-from hive_bus.replay import keys_of_run, redrive
+from hive_bus.replay.redrive import keys_of_run, redrive
 from hive_core_db.audit import Vocabulary, audit
 
 WITHIN = 45.0

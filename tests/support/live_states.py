@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from hive_bus.groups import Owned
-from hive_bus.host import BrainHost, Pending
+from hive_bus.brains.host import BrainHost, Pending
+from hive_bus.brains.session import Session
+from hive_bus.groups.member import Owned
 from hive_bus.record import Record
-from hive_bus.session import Session
 from hive_core_db.records import StoredEvent
 
 Live = defaultdict[tuple[str, str], dict[int, list[Any]]]

@@ -11,7 +11,7 @@ import sys
 
 from agents.colony import brains
 from hive_bus.bus import Bus, open_bus
-from hive_bus.replay import keys_of_run
+from hive_bus.replay.redrive import keys_of_run
 from hive_bus.testing import refold
 from tests.support.tables import change, rows
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 from hive_bus.effects import EffectClass, Failure
 from hive_bus.event import Event
 from hive_bus.events import ModelFailed, ModelRequested, TaskReady, TaskReturned, ToolRequested, ToolReturned
-from hive_bus.hand import Hand, HandContext
+from hive_bus.hands.hand import Hand, HandContext
 from tests.scenario.test_random_runs import some_reply
 from tests.support.sample_hands import Moods
 

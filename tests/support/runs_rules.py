@@ -14,7 +14,7 @@ from hive_bus.effects import Intent, lifecycle_class
 from hive_bus.event import event_class
 from hive_bus.events import ModelRequested, TaskReady
 from hive_bus.record import Record
-from hive_bus.replay import keys_of_run, redrive
+from hive_bus.replay.redrive import keys_of_run, redrive
 from hive_core_db.audit import Vocabulary, audit
 from tests.scenario.test_random_runs import ENDS, check_conversations, check_log
 

@@ -23,7 +23,7 @@ from hive_bus.events import (
     TaskRetryRequested,
     WorkflowRequested,
 )
-from hive_bus.hand import Hand
+from hive_bus.hands.hand import Hand
 from hive_bus.subscription import FROM_BEGINNING
 from hive_bus.testing import SimulatedLoop
 from hive_core_db.records import AppendRequest

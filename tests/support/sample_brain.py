@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hive_bus.brain import Brain, Input
+from hive_bus.brains.brain import Brain, Input
 from hive_bus.effects import Cancelled, CancelRequested, EffectClass, Failed, Intent, WorkPolicy
 from hive_bus.event import Draft, Event
 from hive_bus.events import ApprovalCancelRequested, ApprovalRequested, TimerCancelRequested, TimerSet

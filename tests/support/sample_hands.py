@@ -10,7 +10,7 @@ from random import Random
 
 from hive_bus.effects import Failure
 from hive_bus.event import Event
-from hive_bus.hand import Hand, HandContext
+from hive_bus.hands.hand import Hand, HandContext
 from tests.support.sample_brain import ChargeMade, ChargeRequested, PickDone, PickRequested, ShipRequested, ShipSent
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from hive_bus.brain import Brain
+from hive_bus.brains.brain import Brain
+from hive_bus.brains.session import Folder, decided_by, fold_topic, key_of
 from hive_bus.effects import CancelRequested, Intent
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.events.workflow import WorkflowRequested
 from hive_bus.record import Record
-from hive_bus.session import Folder, decided_by, fold_topic, key_of
 from hive_core_db.records import NewEvent
 from tests.support.purity import pure
 

@@ -15,14 +15,14 @@ from typing import Any
 import hive_bus.lease
 import hive_bus.tail
 import hive_core_db.sqlite.leases
-from hive_bus.brain import Brain
+from hive_bus.brains.brain import Brain
+from hive_bus.brains.host import BrainHost
 from hive_bus.bus import Bus
 from hive_bus.clock import Clock
 from hive_bus.effects import Intent, lifecycle_class
 from hive_bus.event import event_class, registered_topics
-from hive_bus.hand import Hand
-from hive_bus.hands import HandRunner
-from hive_bus.host import BrainHost
+from hive_bus.hands.hand import Hand
+from hive_bus.hands.runner import HandRunner
 from hive_bus.ids import Ids
 from hive_bus.testing import SimulatedLoop, canonical_state, refold
 from hive_core_db.audit import Vocabulary, audit

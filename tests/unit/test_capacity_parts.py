@@ -11,7 +11,7 @@ from agents.tools import builtin_tools
 from hive_bus import Limit, load_settings
 from hive_bus.effects import Failure
 from hive_bus.events import ModelRequested, ModelResponded, TaskReady, ToolRequested
-from hive_bus.offers import HANDOVER, ROTATION, Offers, stretch_of
+from hive_bus.hands.offers import HANDOVER, ROTATION, Offers, stretch_of
 from hive_bus.testing import SimulatedLoop, run_simulated
 from hive_core_db.records import RING, WorkItem
 from hive_errors import SettingInvalid

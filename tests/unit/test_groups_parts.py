@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_bus.balance import fair_share, surplus
-from hive_bus.dispatch import Lane, Placement, Router, Topics, partition_of
-from hive_bus.parking import RetryPolicy, describe, hopeless
+from hive_bus.groups.balance import fair_share, surplus
+from hive_bus.groups.dispatch import Lane, Placement, Router, Topics, partition_of
+from hive_bus.groups.parking import RetryPolicy, describe, hopeless
 from hive_bus.record import Record
 from hive_bus.tasks import together
 from hive_core_db.records import StoredEvent

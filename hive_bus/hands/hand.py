@@ -1,4 +1,4 @@
-"""Hands: workers that perform effects. The port, and what a hand is told; the runner is in ``hands.py``."""
+"""Hands: workers that perform effects. The port, and what a hand is told; the runner is in ``runner.py``."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json, to_json
 
+from hive_bus.brains.session import SAME_APPEND
 from hive_bus.codec import decode
 from hive_bus.effects import Intent
 from hive_bus.event import event_class
 from hive_bus.history import IMPORTED
 from hive_bus.lineage import FORKED, Segment, lineage, read_branch
-from hive_bus.session import SAME_APPEND
 from hive_core_db.records import AlreadyThere, Appended, AppendRequest, NewEvent, NotQuiet, StoredEvent
 from hive_core_db.store import EventLog
 from hive_errors import HistoryUnusable

@@ -15,10 +15,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from hive_bus.attempt import Claimed
 from hive_bus.bus import Bus
 from hive_bus.effects import WorkPolicy
-from hive_bus.hand import Hand
+from hive_bus.hands.attempt import Claimed
+from hive_bus.hands.hand import Hand
 from hive_bus.record import Record
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import RING, StoredEvent, Stretch, WorkItem

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from hive_bus.effects import Failure
 from hive_bus.event import Event
-from hive_bus.hand import Hand
+from hive_bus.hands.hand import Hand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from hive_bus.codec import encode
 from hive_bus.envelope import encode_event
 from hive_bus.events.agent import AgentRegistered
+from hive_bus.hands.load import Load
 from hive_bus.ids import derived_event_id
-from hive_bus.load import Load
 from hive_bus.record import Record
 from hive_core_db.records import Lease, NewEvent
 

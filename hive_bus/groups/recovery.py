@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from hive_bus.chain import Chain, Link
-from hive_bus.consumer import Owned
-from hive_bus.dispatch import Key, key_function
 from hive_bus.envelope import Collector
 from hive_bus.events.system import EventDiscarded
-from hive_bus.parking import Parked, RetryPolicy, parked_event, records_of
+from hive_bus.groups.chain import Chain, Link
+from hive_bus.groups.consumer import Owned
+from hive_bus.groups.dispatch import Key, key_function
+from hive_bus.groups.parking import Parked, RetryPolicy, parked_event, records_of
 from hive_bus.record import Record
 from hive_bus.surely import patiently
 from hive_bus.tasks import together

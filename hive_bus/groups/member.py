@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from hive_bus.balance import Balance
-from hive_bus.consumer import Commands, Consumer, Owned
-from hive_bus.dispatch import CHUNK, PATIENCE, ROOM, Key, Lane, Pages, Router, Topics
+from hive_bus.groups.balance import Balance
+from hive_bus.groups.consumer import Commands, Consumer, Owned
+from hive_bus.groups.dispatch import CHUNK, PATIENCE, ROOM, Key, Lane, Pages, Router, Topics
+from hive_bus.groups.roster import Rosters
 from hive_bus.lease import ProcessLease
 from hive_bus.record import Record
-from hive_bus.roster import Rosters
 from hive_bus.subscription import FROM_BEGINNING, Start, start_position
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone, heed_cancellation

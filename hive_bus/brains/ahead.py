@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic
 
-from hive_bus.brain import State
+from hive_bus.brains.brain import State
+from hive_bus.brains.session import SAME_APPEND, Decided, Folder
 from hive_bus.effects import Intent
 from hive_bus.envelope import work_changes
 from hive_bus.event import Event
 from hive_bus.record import Record
-from hive_bus.session import SAME_APPEND, Decided, Folder
 from hive_core_db.records import AppendRequest, NewEvent, WorkChange
 
 _new_record: Callable[[type[Record], tuple[object, ...]], Record] = tuple.__new__

@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from hive_bus.dispatch import Key, key_function
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
+from hive_bus.groups.dispatch import Key, key_function
 from hive_bus.record import Record
 from hive_bus.subscription import to_record
 from hive_bus.tail import PAGE

@@ -12,15 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hive_bus.ahead import Ahead
-from hive_bus.attempt import Claimed, backoff, lost_attempts
+from hive_bus.brains.ahead import Ahead
+from hive_bus.brains.host import BrainHost
 from hive_bus.bus import Bus
 from hive_bus.effects import Failure
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.events.budget import BudgetSettled
-from hive_bus.host import BrainHost
-from hive_bus.load import Tally
+from hive_bus.hands.attempt import Claimed, backoff, lost_attempts
+from hive_bus.hands.load import Tally
 from hive_bus.record import Record
 from hive_bus.surely import patiently, surely
 from hive_bus.telemetry import get_logger

@@ -14,22 +14,22 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from hive_bus.ahead import Ahead, provisional
-from hive_bus.attempt import Claimed, perform, raised
+from hive_bus.brains.ahead import Ahead, provisional
+from hive_bus.brains.host import BrainHost
 from hive_bus.budget import HiveBudget
-from hive_bus.budgets import Budgets
 from hive_bus.bus import Bus
-from hive_bus.capacity import Capacity
-from hive_bus.delivery import Delivery, Share
 from hive_bus.effects import Failure
 from hive_bus.event import Event
 from hive_bus.events.budget import BudgetSet
-from hive_bus.hand import Hand, HandContext
-from hive_bus.host import BrainHost
+from hive_bus.hands.attempt import Claimed, perform, raised
+from hive_bus.hands.budgets import Budgets
+from hive_bus.hands.capacity import Capacity
+from hive_bus.hands.delivery import Delivery, Share
+from hive_bus.hands.hand import Hand, HandContext
+from hive_bus.hands.load import Load
+from hive_bus.hands.offers import FARTHEST, Offers
 from hive_bus.lease import ProcessLease
 from hive_bus.limit import Limit
-from hive_bus.load import Load
-from hive_bus.offers import FARTHEST, Offers
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import heed_cancellation
 from hive_bus.telemetry import get_logger, with_correlation

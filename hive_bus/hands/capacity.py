@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from hive_bus.attempt import Claimed
 from hive_bus.effects import Failure
 from hive_bus.event import Event
+from hive_bus.hands.attempt import Claimed
 from hive_bus.limit import Limit
 from hive_bus.telemetry import get_logger
 from hive_core_db.store import Limits

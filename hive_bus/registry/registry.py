@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import Final, Self
 
 from hive_bus.bus import Bus
-from hive_bus.enrolment import Busyness, Enrolment, lost_agents, offline_id, online_id, registered
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.events.agent import AgentBusy, AgentDraining, AgentOffline, AgentOnline
-from hive_bus.health import Health
 from hive_bus.lease import ProcessLease
+from hive_bus.registry.enrolment import Busyness, Enrolment, lost_agents, offline_id, online_id, registered
+from hive_bus.registry.health import Health
 from hive_bus.surely import patiently, surely
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import AppendRequest, Lease, NewEvent

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from hive_bus.bus import Bus
 from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
 from hive_bus.event import Event
-from hive_bus.hand import Hand, HandContext
+from hive_bus.hands.hand import Hand, HandContext
 from hive_bus.record import Record
 from hive_bus.telemetry import get_logger
 from hive_bus.voice import Voice

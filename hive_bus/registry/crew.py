@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from hive_bus.bus import Bus
-from hive_bus.enrolment import Enrolment
-from hive_bus.registry import HEALTH_SECONDS, Registry
+from hive_bus.registry.enrolment import Enrolment
+from hive_bus.registry.registry import HEALTH_SECONDS, Registry
 from hive_bus.tasks import together
 
 DRAIN_SECONDS: Final = 30.0

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from hive_bus.ahead import provisional
-from hive_bus.attempt import Claimed
+from hive_bus.brains.ahead import provisional
 from hive_bus.budget import NOTHING, Amounts, Budget, HiveBudget, Ledger, Refusal
 from hive_bus.effects import Failure
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.events.budget import BudgetCleared, BudgetExceeded, BudgetReserved, BudgetSet, BudgetSettled
-from hive_bus.hand import HandContext
+from hive_bus.hands.attempt import Claimed
+from hive_bus.hands.hand import HandContext
 from hive_bus.lineage import lineage, read_branch_stream
 from hive_bus.record import Record
 from hive_bus.surely import patiently, surely

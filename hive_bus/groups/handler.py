@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hive_bus.consumer import Owned
-from hive_bus.dispatch import Key
 from hive_bus.envelope import Collector, current_handler, current_record
 from hive_bus.event import Draft, Event
-from hive_bus.groups import PARTITIONS, GroupMember
-from hive_bus.parking import COMMANDS, RetryPolicy, describe, hopeless
+from hive_bus.groups.consumer import Owned
+from hive_bus.groups.dispatch import Key
+from hive_bus.groups.member import PARTITIONS, GroupMember
+from hive_bus.groups.parking import COMMANDS, RetryPolicy, describe, hopeless
+from hive_bus.groups.recovery import Failure, Holding, Recovery
 from hive_bus.record import Record
-from hive_bus.recovery import Failure, Holding, Recovery
 from hive_bus.subscription import FROM_BEGINNING, Start
 from hive_bus.telemetry import get_logger
 from hive_errors import NewerVersion

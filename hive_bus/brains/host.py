@@ -13,16 +13,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Generic
 
-from hive_bus.ahead import Ahead
-from hive_bus.brain import Brain, State
+from hive_bus.brains.ahead import Ahead
+from hive_bus.brains.brain import Brain, State
+from hive_bus.brains.past import Rows, load, opens
+from hive_bus.brains.session import CheckedFolder, Session, decided_by, fold_topic, key_of
 from hive_bus.bus import Bus
 from hive_bus.envelope import work_changes
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
-from hive_bus.groups import GroupMember, Owned
-from hive_bus.parking import COMMANDS, describe, discarded, system_event
-from hive_bus.past import Rows, load, opens
+from hive_bus.groups.member import GroupMember, Owned
+from hive_bus.groups.parking import COMMANDS, describe, discarded, system_event
 from hive_bus.record import Record
-from hive_bus.session import CheckedFolder, Session, decided_by, fold_topic, key_of
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone
 from hive_bus.telemetry import get_logger

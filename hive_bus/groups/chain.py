@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from hive_bus.consumer import Owned
+from hive_bus.groups.consumer import Owned
 from hive_bus.surely import FIRST_WAIT, LONGEST_WAIT
 from hive_core_db.records import (
     AlreadyThere,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import ValidationError
 
-from hive_bus.brain import Brain, Input, State
+from hive_bus.brains.brain import Brain, Input, State
 from hive_bus.codec import decode, decoder
 from hive_bus.envelope import encode_event
 from hive_bus.event import Draft, Event
@@ -26,7 +26,7 @@ from hive_core_db.records import NewEvent, StoredEvent
 from hive_errors import NewerVersion
 
 if TYPE_CHECKING:
-    from hive_bus.ahead import Ahead
+    from hive_bus.brains.ahead import Ahead
     from hive_bus.lineage import Segment
 
 SAME_APPEND = -1

@@ -13,11 +13,11 @@ from time import perf_counter
 from typing import Final
 
 from hive_bus.bus import Bus
-from hive_bus.enrolment import Enrolment
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.events.system import AlertCleared, AlertRaised
 from hive_bus.lease import ProcessLease
+from hive_bus.registry.enrolment import Enrolment
 from hive_bus.surely import surely
 from hive_core_db.records import AppendRequest
 from hive_errors import HiveError, StoreError

@@ -1,0 +1,1 @@
+"""Hands: workers that perform effects, how work is claimed for them, and what each outcome means in the log."""
