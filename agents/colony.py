@@ -20,8 +20,8 @@ from agents.reviewer import Reviewer
 from agents.tool import Tools
 from agents.tools import builtin_tools
 from hive_bus import Brain, Bus, Hand
+from hive_bus.brains.fold import decider
 from hive_bus.brains.host import BrainHost
-from hive_bus.brains.session import decider
 from hive_bus.budget import HiveBudget
 from hive_bus.clock import Clock
 from hive_bus.hands.runner import HandRunner

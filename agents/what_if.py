@@ -42,7 +42,7 @@ from hive_bus.events import (
     WorkflowRequested,
 )
 from hive_bus.hands.runner import HandRunner
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from hive_core_db.records import AppendRequest, WorkEnd
 from hive_errors import WhatIfRefused
 

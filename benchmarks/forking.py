@@ -12,7 +12,7 @@ from benchmarks.places import Ground
 from benchmarks.runs import chain
 from hive_bus import Bus, open_bus
 from hive_bus.events import WorkflowResumeRequested
-from hive_bus.subscription import FROM_NOW
+from hive_bus.reading import FROM_NOW
 
 SHORT, LONG = 100, 100_000
 BATCH, FORKS, BRANCHES = 500, 60, 5

@@ -18,8 +18,8 @@ from benchmarks.pairs import Sides, rate
 from benchmarks.places import BATCH, CALLERS, PAGE, Measured, Place, SqliteRaw
 from benchmarks.postgres import PostgresRaw
 from hive_bus import Brain, Bus, Event, Input, Record, open_bus
+from hive_bus.brains.fold import Folder
 from hive_bus.brains.past import load
-from hive_bus.brains.session import Folder
 from hive_bus.groups.member import GroupMember, Owned
 
 CATCH_UP = 200_000

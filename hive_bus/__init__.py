@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hive_bus.blocking import EventBus, get_event_bus
     from hive_bus.brains.brain import Brain, Input
     from hive_bus.brains.host import BrainHost
-    from hive_bus.bus import Bus, open_bus
+    from hive_bus.bus import Bus
     from hive_bus.clock import Clock
     from hive_bus.config import Settings, load_settings, tune_process
     from hive_bus.effects import EffectClass, Failure, Intent, WorkPolicy
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
     from hive_bus.hands.runner import HandRunner
     from hive_bus.history import Trace, TraceNode
     from hive_bus.limit import Limit
+    from hive_bus.opening import open_bus
     from hive_bus.projection import Projection, ProjectionHost, View
+    from hive_bus.reading import FROM_BEGINNING, FROM_NOW
     from hive_bus.record import Record
     from hive_bus.registry.crew import Crew
     from hive_bus.registry.enrolment import Enrolment
     from hive_bus.replay.moments import Label, Moment, labels, moment_of, set_label
     from hive_bus.replay.states import keys_at, state_at
     from hive_bus.signals import Signal
-    from hive_bus.subscription import FROM_BEGINNING, FROM_NOW
     from hive_bus.underway import Underway
     from hive_bus.upcasting import upcaster
 
@@ -112,7 +113,7 @@ _HOMES: Final[dict[str, str]] = {
         "agent": "Agent",
         "blocking": "EventBus get_event_bus",
         "brains.brain": "Brain Input",
-        "bus": "Bus open_bus",
+        "bus": "Bus",
         "clock": "Clock",
         "config": "Settings load_settings tune_process",
         "registry.crew": "Crew",
@@ -129,13 +130,14 @@ _HOMES: Final[dict[str, str]] = {
         "history": "Trace TraceNode",
         "brains.host": "BrainHost",
         "limit": "Limit",
+        "opening": "open_bus",
         "replay.moments": "Label Moment labels moment_of set_label",
         "groups.parking": "RetryPolicy",
         "projection": "Projection ProjectionHost View",
         "record": "Record",
         "signals": "Signal",
         "replay.states": "keys_at state_at",
-        "subscription": "FROM_BEGINNING FROM_NOW",
+        "reading": "FROM_BEGINNING FROM_NOW",
         "underway": "Underway",
         "upcasting": "upcaster",
     }.items()

@@ -29,10 +29,10 @@ from hive_bus.hands.hand import FunctionHand, Hand, HandContext, Performer
 from hive_bus.hands.load import Load
 from hive_bus.hands.runner import HandRunner
 from hive_bus.limit import Limit
+from hive_bus.reading import FROM_BEGINNING, Start
 from hive_bus.registry.crew import Crew
 from hive_bus.registry.enrolment import Enrolment, code_digest
 from hive_bus.registry.registry import HEALTH_SECONDS
-from hive_bus.subscription import FROM_BEGINNING, Start
 from hive_bus.topics import check_pattern
 from hive_errors import AgentInvalid, AgentNotLoaded
 

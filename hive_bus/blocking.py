@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple, TypeVar
 
-from hive_bus.bus import Bus, open_bus
+from hive_bus.bus import Bus
 from hive_bus.event import Draft, Event
 from hive_bus.history import Trace
+from hive_bus.opening import open_bus
 from hive_bus.record import Record
 from hive_errors import BlockingCall, BusClosed
 

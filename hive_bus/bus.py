@@ -1,30 +1,28 @@
-"""The bus: publish, append, submit, read, subscribe, trace. One per process and database.
+"""The bus: publish, append, submit, read, subscribe, trace. One per process and database; ``opening`` opens it.
 
 It puts the floors below together and owns the tasks of writer and tail; whatever has
 rules of its own has a module: ``envelope`` makes rows, ``guards`` knows what may not be
-published, ``history`` reads runs, ``subscription`` follows topics.
+published, ``history`` reads runs, ``reading`` and ``groups`` follow topics.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, assert_never
 
 from hive_bus import history
 from hive_bus.envelope import Collector, current_handler, encode_event, work_changes
-from hive_bus.epochs import announced, same_epoch
+from hive_bus.epochs import same_epoch
 from hive_bus.event import Draft, Event
 from hive_bus.guards import Guard, guard_of, guarded, no_run
 from hive_bus.ids import Ids
 from hive_bus.lease import TTL, ProcessLease, process_info, reap_dead
+from hive_bus.reading import FROM_NOW, GroupKey, Start, read
 from hive_bus.record import Record
 from hive_bus.signals import Signals
-from hive_bus.subscription import FROM_NOW, GroupKey, Start, read, subscribe
 from hive_bus.tail import Tail
 from hive_bus.tasks import to_the_end
 from hive_bus.telemetry import current_traceparent
@@ -47,7 +45,6 @@ from hive_errors import BusClosed, DuplicateMismatch, Fenced, StreamConflict, Wo
 
 if TYPE_CHECKING:
     from hive_bus.history import Trace
-    from hive_bus.mirror.settings import NatsSettings
 
 
 class Bus:
@@ -240,6 +237,8 @@ class Bus:
         nowhere. With one: the group's members share the records by ``key`` (``stream`` or ``correlation``);
         a record counts as handled when the next one is asked for.
         """
+        from hive_bus.groups.subscription import subscribe  # groups stand on the bus
+
         return subscribe(self, patterns, group=group, start=start, key=key)
 
     async def head(self) -> int:
@@ -333,78 +332,6 @@ class Bus:
         return 0
 
 
-class Opening:
-    """What ``open_bus`` returns: await it for a bus to close yourself, or use it as an async context."""
-
-    def __init__(
-        self,
-        url: str | None,
-        *,
-        source: str | None,
-        ids: Ids | None,
-        store: Store | None,
-        nats: NatsSettings | str | None,
-    ) -> None:
-        self._url, self._source, self._ids, self._store, self._nats = url, source, ids, store, nats
-        self._bus: Bus | None = None
-
-    def __await__(self) -> Generator[Any, None, Bus]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> Bus:
-        self._bus = await self._open()
-        return self._bus
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bus is not None:
-            await self._bus.close()
-
-    async def _open(self) -> Bus:
-        from hive_bus.config import default_url, nats_settings
-        from hive_core_db.engine import open_store
-
-        nats = nats_settings(self._nats, beside_address=self._url is None and self._store is None)
-        store = self._store or await open_store(self._url if self._url is not None else default_url())
-        source = self._source if self._source is not None else _program()
-        try:
-            meta = await announced(store, source=source)
-            head = await store.log.head()
-        except BaseException:
-            await store.close()
-            raise
-        bus = Bus(store, epoch=meta.epoch, head=head, source=source, ids=self._ids or Ids())
-        await bus.start()
-        if nats is not None:
-            from hive_bus.mirror.feed import Feed
-
-            _ = bus.spawn(Feed(bus, nats).run(), name="hive-bus feed")
-        return bus
-
-
-def open_bus(
-    url: str | None = None,
-    *,
-    source: str | None = None,
-    ids: Ids | None = None,
-    store: Store | None = None,
-    nats: NatsSettings | str | None = None,
-) -> Opening:
-    """Open the bus at an address.
-
-    ``async with open_bus(url) as bus: ...``, or ``bus = await open_bus(url)`` and in the end ``await bus.close()``.
-    ``url`` is ``sqlite:///path``; without one ``HIVE_DB``, else ``db:`` of the nearest ``hive.yaml`` upwards, else
-    ``./.hive/hive.db``. ``source`` names this program in what it publishes (default: the program's name). ``ids`` and
-    ``store`` replace the source of ids and the open store; the bus closes the store it was given.
-
-    ``nats`` names the server from which the live tail comes while it is well: settings, or an address; "" is none.
-    Without it ``HIVE_NATS``, and ``nats:`` of ``hive.yaml`` where the address comes from there too. It changes nothing but
-    who is asked for what is new.
-    """
-    return Opening(url, source=source, ids=ids, store=store, nats=nats)
-
-
 def accepted(verdict: Verdict) -> Appended | AlreadyThere:
     """The verdict if the request is in the log, else its error is raised."""
     match verdict:
@@ -424,7 +351,3 @@ def accepted(verdict: Verdict) -> Appended | AlreadyThere:
             raise error
         case _:
             assert_never(verdict)
-
-
-def _program() -> str:
-    return Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "python"

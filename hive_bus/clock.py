@@ -118,7 +118,7 @@ class Clock:
             occurred_at=now,
         )
         back = await release(self.bus, record) if item.attempt and _policy(intent).spends else []
-        await surely(self.bus, AppendRequest(epoch=self.bus.writer.epoch, events=(new, *back), work=(change,)))
+        await surely(self.bus.writer, AppendRequest(epoch=self.bus.writer.epoch, events=(new, *back), work=(change,)))
         if self._on_ready is not None and isinstance(change, WorkRetry):
             self._on_ready()
         return True

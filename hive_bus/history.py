@@ -13,8 +13,8 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from hive_bus.lineage import lineage, read_branch
+from hive_bus.reading import to_records
 from hive_bus.record import Record
-from hive_bus.subscription import to_records
 from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog
 from hive_errors import NotFound

@@ -2,7 +2,7 @@
 
 A branch is a run whose first event is ``workflow.forked``: it shares the history of ``parent`` up to ``position``,
 and nothing is copied. Records keep the correlation id they were recorded under; positions ascend along a lineage.
-This module reads. What brains do with an inherited past is ``brains/session.py``'s.
+This module reads. What brains do with an inherited past is ``brains/fold.py``'s.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from hive_core_db.records import AppendRequest, Verdict
 from hive_errors import StoreError
 
 if TYPE_CHECKING:
-    from hive_bus.bus import Bus
+    from hive_bus.writer import Writer
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -24,12 +24,12 @@ FIRST_WAIT = 0.1
 LONGEST_WAIT = 2.0
 
 
-async def surely(bus: Bus, request: AppendRequest, future: asyncio.Future[Verdict] | None = None) -> Verdict:
+async def surely(writer: Writer, request: AppendRequest, future: asyncio.Future[Verdict] | None = None) -> Verdict:
     """The request's verdict, however often the store has to be asked; ``future`` is the first submission."""
     wait = FIRST_WAIT
     while True:
         try:
-            return await (future or bus.writer.submit(request))
+            return await (future or writer.submit(request))
         except StoreError as problem:
             if not problem.retryable:
                 raise

@@ -26,8 +26,8 @@ from types import FrameType
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
 from hive_bus.brains.brain import Brain, State
+from hive_bus.brains.fold import Folder
 from hive_bus.brains.past import load
-from hive_bus.brains.session import Folder
 from hive_bus.bus import Bus
 from hive_errors import ImpureBrain
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from dashboard.views.open_span import Open, first_line
+from dashboard.views.open_spans import OpenSpans
 from hive_bus import Record
 
 if TYPE_CHECKING:
     from dashboard.views.span import Kind
-    from dashboard.views.spans import Spans
 
 
 _WORKSPACE: Final = {
@@ -20,14 +20,14 @@ _WORKSPACE: Final = {
 }
 
 
-def _requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _requested(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     root = spans.root
     assert root is not None
     root.label = data.get("name") or first_line(data.get("goal") or data.get("prompt")) or record.correlation_id
     return root
 
 
-def _forked(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _forked(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     """What was open in the parent when it was forked stays open there; the branch asks for it again."""
     assert spans.root is not None
     left = record._replace(recorded_at=data.get("at") or record.recorded_at)
@@ -37,25 +37,25 @@ def _forked(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     return spans.root
 
 
-def _run_ended(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _run_ended(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     assert spans.root is not None
     spans.root.close(record, record.topic.rpartition(".")[2], first_line(data.get("reason")))
     return spans.root
 
 
-def _run_resumed(spans: Spans, record: Record, _: dict[str, Any]) -> Open:
+def _run_resumed(spans: OpenSpans, record: Record, _: dict[str, Any]) -> Open:
     assert spans.root is not None
     spans.root.reopen(record, "running")
     return spans.root
 
 
-def _plan_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _plan_requested(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     attempt = int(data.get("attempt") or 1)
     spans.plan = Open("plan", "plan" if attempt == 1 else f"plan, attempt {attempt}", record, spans.root)
     return spans.plan
 
 
-def _plan_generated(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _plan_generated(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     plan = spans.plan or spans.root
     assert plan is not None
     tasks = len(data.get("tasks") or ())
@@ -65,21 +65,21 @@ def _plan_generated(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     return plan
 
 
-def _plan_rejected(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _plan_rejected(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     plan = spans.plan or spans.root
     assert plan is not None
     plan.close(record, "rejected", first_line("; ".join(data.get("reasons") or ())))
     return plan
 
 
-def _task_created(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _task_created(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     task = spans.task(str(data["task_id"]), record)
     name = data.get("name")
     task.label = f"{task.task_id}: {name}" if name and name != task.task_id else task.task_id
     return task
 
 
-def _task_ready(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _task_ready(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     task = spans.task(str(data["task_id"]), record)
     number = int(data.get("try_number") or 1)
     task.attempts = max(task.attempts, number)
@@ -93,7 +93,7 @@ def _task_ready(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     return leaf
 
 
-def _task_assigned(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _task_assigned(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     span = spans.attempt(str(data["task_id"]), int(data.get("try_number") or 1), record)
     span.attempts = max(span.attempts, int(data.get("attempt") or 1))
     span.turn("working", record, status="working")
@@ -101,21 +101,21 @@ def _task_assigned(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     return span
 
 
-def _task_attempt_failed(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _task_attempt_failed(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     span = spans.owner.get(record.causation_id or "") or spans.task(str(data["task_id"]), record)
     span.turn("queued", record, status="queued")
     span.note = first_line(data.get("reason"))
     return span
 
 
-def _task_returned(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _task_returned(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     span = spans.attempt(str(data["task_id"]), int(data.get("try_number") or 1), record)
     said = first_line(data.get("reason")) or first_line(data.get("output"))
     span.close(record, str(data.get("outcome") or "completed"), said)
     return span
 
 
-def _drone_ended(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _drone_ended(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     span = spans.near(record)
     if span.kind == "try":
         span.close(
@@ -124,13 +124,13 @@ def _drone_ended(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     return span
 
 
-def _task_ended(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _task_ended(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     task = spans.task(str(data["task_id"]), record)
     task.close(record, record.topic.rpartition(".")[2], first_line(data.get("reason")))
     return task
 
 
-def _task_retried(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _task_retried(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     task = spans.task(str(data["task_id"]), record)
     before = spans.tries.get((task.task_id, int(data.get("try_number") or 2) - 1))
     if before is not None and data.get("comments"):
@@ -139,7 +139,7 @@ def _task_retried(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
     return task
 
 
-def _review_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _review_requested(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     task = spans.task(str(data["task_id"]), record)
     number = int(data.get("round") or 1)
     review = Open("review", f"review {number}", record, task, task_id=task.task_id)
@@ -147,7 +147,7 @@ def _review_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Ope
     return review
 
 
-def _review_completed(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _review_completed(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     review = spans.reviews.get(str(data["task_id"]))
     if review is None:
         return spans.task(str(data["task_id"]), record)
@@ -156,7 +156,7 @@ def _review_completed(spans: Spans, record: Record, data: dict[str, Any]) -> Ope
     return review
 
 
-def _model_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _model_requested(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     parent = spans.near(record)
     if data.get("role") == "planner":
         parent = spans.plan or parent
@@ -166,7 +166,7 @@ def _model_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open
     return Open("model", f"model, turn {turn}", record, parent, leaf=True)
 
 
-def _tool_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _tool_requested(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     given = data.get("input") if isinstance(data.get("input"), dict) else {}
     tool = str(data.get("tool") or "tool")
     if tool in _WORKSPACE:
@@ -182,14 +182,14 @@ def _told(given: dict[str, Any]) -> str:
     return first_line(next((value for value in given.values() if isinstance(value, str)), ""))
 
 
-def _approval_requested(spans: Spans, record: Record, data: dict[str, Any]) -> Open:
+def _approval_requested(spans: OpenSpans, record: Record, data: dict[str, Any]) -> Open:
     label = first_line(data.get("question")) or "approval"
     span = Open("approval", label, record, spans.near(record), leaf=True, phase="person")
     span.status = "waiting"
     return span
 
 
-PLACES: Final[dict[str, Callable[[Spans, Record, dict[str, Any]], Open]]] = {
+PLACES: Final[dict[str, Callable[[OpenSpans, Record, dict[str, Any]], Open]]] = {
     "workflow.requested": _requested,
     "workflow.forked": _forked,
     "workflow.completed": _run_ended,

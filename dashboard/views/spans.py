@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dashboard.views.cost import cost_of
 from dashboard.views.open_span import Open, first_line
+from dashboard.views.open_spans import OpenSpans
 from dashboard.views.places import PLACES
 from dashboard.views.span import Span
 from hive_bus import Intent, Record
@@ -20,17 +21,12 @@ _QUIET: Final = ("task", "drone", "timer", "workflow", "model", "tool", "approva
 """Families whose events are parts of spans, or of no interest in a tree."""
 
 
-class Spans:
+class Spans(OpenSpans):
     """Folds a run's records into spans."""
 
     def __init__(self) -> None:
-        self.root: Open | None = None
+        super().__init__()
         self._records: dict[str, Record] = {}
-        self.owner: dict[str, Open] = {}
-        self.tasks: dict[str, Open] = {}
-        self.tries: dict[tuple[str, int], Open] = {}
-        self.reviews: dict[str, Open] = {}
-        self.plan: Open | None = None
         self._last: Record | None = None
 
     def add(self, record: Record) -> None:
@@ -79,36 +75,6 @@ class Spans:
         span = Open("event", record.topic, record, self.near(record))
         span.close(record, "")
         return span
-
-    def near(self, record: Record) -> Open:
-        """The span of its drone, its task or its cause, else the run's."""
-        assert self.root is not None
-        drone = record.stream.removeprefix(f"{record.correlation_id}/drone/")
-        if drone != record.stream:
-            task, _, number = drone.rpartition(".")
-            if number.isdigit():
-                return self.attempt(task, int(number), record)
-        data = record.data if isinstance(record.data, dict) else {}
-        task_id = data.get("task_id")
-        if isinstance(task_id, str) and task_id in self.tasks:
-            return self.tasks[task_id]
-        cause = self.owner.get(record.causation_id or "")
-        return cause if cause is not None and cause.kind in ("event", "effect") else self.root
-
-    def task(self, task_id: str, record: Record) -> Open:
-        task = self.tasks.get(task_id)
-        if task is None:
-            task = self.tasks[task_id] = Open("task", task_id, record, self.root, task_id=task_id)
-            task.status = "pending"
-        return task
-
-    def attempt(self, task_id: str, number: int, record: Record) -> Open:
-        made = self.tries.get((task_id, number))
-        if made is None:
-            parent = self.task(task_id, record)
-            made = Open("try", f"try {number}", record, parent, task_id=task_id, try_number=number)
-            self.tries[task_id, number] = made
-        return made
 
     def _lifecycle(self, record: Record, intent: Open | None, word: str) -> Open:
         """What becomes of an intent: started, attempts, one end."""

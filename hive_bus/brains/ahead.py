@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Generic
 
 from hive_bus.brains.brain import State
-from hive_bus.brains.session import SAME_APPEND, Decided, Folder
+from hive_bus.brains.fold import SAME_APPEND, Decided, Folder
 from hive_bus.effects import Intent
 from hive_bus.envelope import work_changes
 from hive_bus.event import Event

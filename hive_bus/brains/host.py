@@ -15,8 +15,9 @@ from typing import Generic
 
 from hive_bus.brains.ahead import Ahead
 from hive_bus.brains.brain import Brain, State
+from hive_bus.brains.fold import CheckedFolder, decided_by, fold_topic, key_of
 from hive_bus.brains.past import Rows, load, opens
-from hive_bus.brains.session import CheckedFolder, Session, decided_by, fold_topic, key_of
+from hive_bus.brains.session import Session
 from hive_bus.bus import Bus
 from hive_bus.envelope import work_changes
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
@@ -184,7 +185,7 @@ class BrainHost(Generic[State]):
                 if not problem.retryable:
                     raise
                 await asyncio.wait([future for _, _, future in pending])
-                verdict = await surely(self.bus, request)
+                verdict = await surely(self.bus.writer, request)
                 pending = pending[:1] + self._again(pending[1:])
             if not isinstance(verdict, Appended | AlreadyThere):
                 self._forget(partition.number)
@@ -303,7 +304,7 @@ class BrainHost(Generic[State]):
             if not session.parked:
                 unpark = (UnparkKey(group=self.group, key=key),)
                 request = AppendRequest(epoch=self.bus.writer.epoch, owner=partition.owner, parks=unpark)
-                await surely(self.bus, request)
+                await surely(self.bus.writer, request)
 
     async def _parked(self, partition: Owned) -> list[ParkedKey]:
         return await patiently(lambda: self.bus.store.checkpoints.parked(self.group, partition=partition.number))

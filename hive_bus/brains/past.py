@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hive_bus.brains.brain import Brain, State
-from hive_bus.brains.session import Folder, Session, decided_by, fold_topic
+from hive_bus.brains.fold import Folder, decided_by, fold_topic
+from hive_bus.brains.session import Session
 from hive_bus.lineage import FORKED, PAGE, Segment, lineage, run_of
 from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog

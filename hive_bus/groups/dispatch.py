@@ -15,8 +15,8 @@ from operator import attrgetter, itemgetter
 from typing import Final, Literal
 from zlib import crc32
 
+from hive_bus.reading import to_record
 from hive_bus.record import Record
-from hive_bus.subscription import to_record
 from hive_bus.surely import patiently
 from hive_bus.tail import PAGE, Tail
 from hive_bus.topics import check_pattern, expand, matches

@@ -18,8 +18,8 @@ from hive_bus.groups.dispatch import Key
 from hive_bus.groups.member import PARTITIONS, GroupMember
 from hive_bus.groups.parking import COMMANDS, RetryPolicy, describe, hopeless
 from hive_bus.groups.recovery import Failure, Holding, Recovery
+from hive_bus.reading import FROM_BEGINNING, Start
 from hive_bus.record import Record
-from hive_bus.subscription import FROM_BEGINNING, Start
 from hive_bus.telemetry import get_logger
 from hive_errors import NewerVersion
 

@@ -18,8 +18,8 @@ from hive_bus.groups.consumer import Commands, Consumer, Owned
 from hive_bus.groups.dispatch import CHUNK, PATIENCE, ROOM, Key, Lane, Pages, Router, Topics
 from hive_bus.groups.roster import Rosters
 from hive_bus.lease import ProcessLease
+from hive_bus.reading import FROM_BEGINNING, Start, start_position
 from hive_bus.record import Record
-from hive_bus.subscription import FROM_BEGINNING, Start, start_position
 from hive_bus.surely import patiently, surely
 from hive_bus.tasks import alone, heed_cancellation
 from hive_bus.telemetry import get_logger
@@ -283,7 +283,7 @@ class GroupMember:
         if not behind:
             return True
         moves = tuple(owned.move(position) for owned, position in behind)
-        verdict = await surely(self._bus, AppendRequest(epoch=self._bus.writer.epoch, checkpoints=moves))
+        verdict = await surely(self._bus.writer, AppendRequest(epoch=self._bus.writer.epoch, checkpoints=moves))
         stored = isinstance(verdict, Appended)
         for owned, position in behind:
             owned.position = max(owned.position, position) if stored else owned.position

@@ -16,8 +16,8 @@ from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
 from hive_bus.groups.dispatch import Key, key_function
+from hive_bus.reading import to_record
 from hive_bus.record import Record
-from hive_bus.subscription import to_record
 from hive_bus.tail import PAGE
 from hive_bus.topics import expand
 from hive_core_db.records import AppendRequest, NewEvent, ParkedKey, ParkKey, StoredEvent

@@ -278,7 +278,7 @@ class Budgets:
         request = AppendRequest(
             epoch=self._bus.writer.epoch, events=(event,), expected={account.stream: account.version}
         )
-        await surely(self._bus, request)
+        await surely(self._bus.writer, request)
         # Refused: somebody else was quicker with something. Both are read before the next look.
         self._accounts.pop(account.stream, None)
 

@@ -127,16 +127,16 @@ class Delivery:
     async def settle(self, share: Share) -> Verdict:
         """The verdict of the events; if they could not share an append with a decision, they go alone."""
         if share.together is None or share.ahead is None:
-            return await surely(self._bus, share.alone, share.future)
+            return await surely(self._bus.writer, share.alone, share.future)
         try:
-            verdict = await surely(self._bus, share.together, share.future)
+            verdict = await surely(self._bus.writer, share.together, share.future)
         finally:
             self.chained.difference_update(share.chained)
             asker = (share.record.decided_by or "").partition("@")[0]
             self._hosts[asker].settle_ahead(share.record.correlation_id, share.ahead)
         if isinstance(verdict, Appended | AlreadyThere) or _is_gone(share.record.event_id, verdict):
             return verdict
-        return await surely(self._bus, share.alone)
+        return await surely(self._bus.writer, share.alone)
 
     async def finish(
         self,
@@ -161,7 +161,7 @@ class Delivery:
     async def _after_all(self, claimed: Claimed, outcome: Event, alone: AppendRequest) -> None:
         """Ask again what became of a result, by its ids, and keep it if it was refused; never raises, for it runs beside the bus."""
         try:
-            await self._keep(claimed, outcome, await surely(self._bus, alone), alone)
+            await self._keep(claimed, outcome, await surely(self._bus.writer, alone), alone)
         except HiveError as problem:
             _log.warning("hand.forgotten", work_id=claimed.work_id, error=str(problem))
 
@@ -175,7 +175,7 @@ class Delivery:
             late = self.event(claimed, claimed.intent.superseded(outcome, attempt=claimed.attempt))
             # It was paid for all the same.
             paid = [event for event in alone.events if event.topic == BudgetSettled.TOPIC]
-            await surely(self._bus, AppendRequest(epoch=self._bus.writer.epoch, events=(late, *paid)))
+            await surely(self._bus.writer, AppendRequest(epoch=self._bus.writer.epoch, events=(late, *paid)))
 
     def started(self, claimed: Claimed) -> NewEvent:
         """What is appended with the claim."""

@@ -271,7 +271,7 @@ class HandRunner:
             )
             claims.append((claimed, request, self.bus.writer.submit(request)))
         for claimed, request, future in claims:
-            verdict = await surely(self.bus, request, future)
+            verdict = await surely(self.bus.writer, request, future)
             if isinstance(verdict, Appended) or (
                 isinstance(verdict, AlreadyThere) and await self._holds(claimed, lease)
             ):

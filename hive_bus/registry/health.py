@@ -174,7 +174,7 @@ class Health:
         bus = self._bus
         event_id = bus.ids.event_id(bus.now())
         new = encode_event(event, stream="system", correlation_id="system", source=bus.source, event_id=event_id)
-        await surely(bus, AppendRequest(epoch=bus.writer.epoch, events=(new,)))
+        await surely(bus.writer, AppendRequest(epoch=bus.writer.epoch, events=(new,)))
 
 
 async def _asked(agent: Enrolment) -> str | None:

@@ -129,7 +129,7 @@ class Registry:
         requests = [AppendRequest(epoch=bus.writer.epoch, events=(new,)) for new in events]
         under_way = [(request, bus.writer.submit(request)) for request in requests]
         for request, future in under_way:
-            await surely(bus, request, future)
+            await surely(bus.writer, request, future)
 
     async def _leave(self, reason: str) -> None:
         lease, bus = self._lease, self._bus
@@ -230,13 +230,13 @@ class Registry:
             gone = lease.closed_at is not None and lease.closed_at < lease.expires_at
             reason = "its process is gone" if gone else "its lease ran out"
             event = AgentOffline(name=name, lease_id=lease.lease_id, reason=reason, crashed=True)
-            await surely(self._bus, self._request(name, event, said))
+            await surely(self._bus.writer, self._request(name, event, said))
             _log.warning("agent.lost", agent=name, lease_id=lease.lease_id, reason=reason)
 
     async def _say(self, events: Sequence[tuple[str, Event]]) -> None:
         bus = self._bus
         news = tuple(_encoded(name, event, bus.ids.event_id(bus.now())) for name, event in events)
-        await surely(bus, AppendRequest(epoch=bus.writer.epoch, events=news))
+        await surely(bus.writer, AppendRequest(epoch=bus.writer.epoch, events=news))
 
     def _request(self, name: str, event: Event, event_id: str) -> AppendRequest:
         """Under an id that others derive as well: whoever says it second only hears that it is there."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hive_bus.brains.brain import Brain, State
+from hive_bus.brains.fold import Folder
 from hive_bus.brains.past import Step, lives
-from hive_bus.brains.session import Folder
 from hive_core_db.records import NewEvent, StoredEvent
 from hive_core_db.store import EventLog
 

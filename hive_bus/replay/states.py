@@ -12,8 +12,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from hive_bus.brains.brain import Brain, State
+from hive_bus.brains.fold import Folder, within_run
 from hive_bus.brains.past import Step, lives
-from hive_bus.brains.session import Folder, within_run
 from hive_bus.groups.parking import discarded
 from hive_bus.lineage import lineage, read_branch, run_of
 from hive_core_db.store import EventLog

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json, to_json
 
-from hive_bus.brains.session import SAME_APPEND
+from hive_bus.brains.fold import SAME_APPEND
 from hive_bus.codec import decode
 from hive_bus.effects import Intent
 from hive_bus.event import event_class

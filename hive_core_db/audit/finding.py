@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hive_core_db.audit.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +35,6 @@ class Vocabulary:
     starts: Collection[str] = ()
     retries: Collection[str] = ()
     queued: Callable[[str, str], bool] = lambda _topic, _payload: True
-
-
-def head(db: Snapshot) -> int:
-    """Return the last position, 0 for an empty log."""
-    last: int = next(db.rows("SELECT coalesce(max(position), 0) FROM events"))[0]
-    return last
 
 
 def at(code: str, position: int, what: str, expected: str, actual: str) -> Finding:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from hive_core_db.audit.finding import Finding, at, fact, head
+from hive_core_db.audit.finding import Finding, at, fact
 from hive_core_db.audit.snapshot import Snapshot
 
 
 def checkpoints(db: Snapshot) -> Iterator[Finding]:
     """A group has the partitions that it was made with; no checkpoint is beyond the head; who holds one has a fence."""
-    last = head(db)
+    last = _head(db)
     for group, wanted in db.rows("SELECT group_name, partitions FROM consumer_groups"):
         found = [row[0] for row in db.rows("SELECT number FROM partitions WHERE group_name = ? ORDER BY number", group)]
         if found != list(range(wanted)):
@@ -88,7 +88,7 @@ def leases(db: Snapshot) -> Iterator[Finding]:
 
 def views(db: Snapshot) -> Iterator[Finding]:
     """A document's rows do not overlap, and none begins or ends beyond the head."""
-    last = head(db)
+    last = _head(db)
     rows = db.rows(
         "SELECT view, version, key, from_position, until_position FROM view_rows ORDER BY view, version, key, from_position"
     )
@@ -111,3 +111,8 @@ def views(db: Snapshot) -> Iterator[Finding]:
                     "view-beyond-head", subject, "it knows events that are not there", f"at most {last}", f"{begins}"
                 )
             free = until
+
+
+def _head(db: Snapshot) -> int:
+    last: int = next(db.rows("SELECT coalesce(max(position), 0) FROM events"))[0]
+    return last

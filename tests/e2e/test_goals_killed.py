@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dashboard.cli.exits import COMPLETED, WAITING
-from hive_bus.bus import open_bus
+from hive_bus.opening import open_bus
 from tests.support.console import HIVE, Console
 from tests.support.hives import EVERYBODY_APPROVED, differences, findings, plan, script, topics, use
 from tests.support.repositories import git, make_checkout

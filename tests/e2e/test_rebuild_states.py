@@ -16,7 +16,8 @@ from agents.colony import Colony
 from agents.hive import Hive
 from agents.run import Run
 from dashboard.cli.demo import make_repository, write_answers
-from hive_bus.bus import Bus, open_bus
+from hive_bus.bus import Bus
+from hive_bus.opening import open_bus
 from hive_bus.testing import canonical_state
 from tests.architecture.tree import ROOT
 from tests.support.hives import WITHIN, findings

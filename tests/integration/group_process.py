@@ -11,9 +11,10 @@ import asyncio
 import signal
 import sys
 
-from hive_bus.bus import Bus, open_bus
+from hive_bus.bus import Bus
 from hive_bus.event import Event
 from hive_bus.groups.handler import Context, HandlerGroup
+from hive_bus.opening import open_bus
 from hive_bus.record import Record
 
 STREAMS = 10

@@ -18,7 +18,7 @@ from hive_bus.agent import load
 from hive_bus.envelope import encode_event, work_changes
 from hive_bus.event import Event
 from hive_bus.events.task import TaskReady, TaskReturned
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from hive_core_db.records import AppendRequest
 from hive_errors import AgentInvalid, AgentNotLoaded, InvalidTopic
 from tests.support.handling import Answered, Said, answers, number_of, running, say, until

@@ -17,7 +17,7 @@ from hive_bus.budget import NOTHING, Budget, HiveBudget, parse_budget
 from hive_bus.config import load_settings
 from hive_bus.events import BudgetSettled, WorkflowForked, WorkflowRequested
 from hive_bus.hands.budgets import run_account, set_budget
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from hive_errors import BudgetInvalid, SettingInvalid
 from tests.integration.test_usage import tell
 from tests.support.console import Console

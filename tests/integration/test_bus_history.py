@@ -11,7 +11,7 @@ import pytest
 from hive_bus import Bus, Event, Trace, TraceNode, open_bus
 from hive_bus.events import WorkflowRequested
 from hive_bus.history import causal_tree
-from hive_bus.subscription import to_record
+from hive_bus.reading import to_record
 from hive_core_db.records import StoredEvent
 from hive_errors import NotFound
 

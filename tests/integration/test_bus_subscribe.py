@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hive_bus import FROM_BEGINNING, FROM_NOW, Bus, Event, Record, open_bus
-from hive_bus.subscription import Feed
+from hive_bus.reading import Follower
 from hive_bus.tail import KEPT_ROWS
 from hive_core_db.records import StoredEvent
 from hive_errors import BusClosed, InvalidTopic, LogCorrupt, StoreClosed
@@ -214,10 +214,10 @@ async def test_a_feed_says_how_far_it_has_read(bus: Bus) -> None:
         await bus.publish(Rare(number=number))
     await bus.publish(Ping(number=9))
     bus.tail._forget()
-    feed = Feed(bus.store.log, bus.tail, ["ping.*"], after=0)
+    feed = Follower(bus.store.log, bus.tail, ["ping.*"], after=0)
     page = await feed.page()
     assert ([record.position for record in page.records], page.until) == ([6], 6)
-    nothing = Feed(bus.store.log, bus.tail, ["never.*"], after=0)
+    nothing = Follower(bus.store.log, bus.tail, ["never.*"], after=0)
     assert await nothing.page() == ([], 6)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from hive_bus import Bus, open_bus
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from tests.integration.capacity_process import TTL, JobsSeen
 from tests.integration.test_groups_processes import processes
 from tests.support.capacity import Job

@@ -23,11 +23,11 @@ from dashboard.cli.exits import FAILED
 from dashboard.cli.redriving import differences_of_file
 from dashboard.cli.shell import Shell
 from hive_bus.brains.brain import Input
-from hive_bus.bus import open_bus
 from hive_bus.event import Draft, Event
 from hive_bus.events.drone import DroneMessage
 from hive_bus.events.model import ModelRequested
 from hive_bus.events.workflow import WorkflowStarted
+from hive_bus.opening import open_bus
 from hive_bus.replay.redrive import Difference, keys_of_run, redrive
 from hive_bus.replay.transfer import export_history, import_history, read_history
 from hive_core_db.audit import audit

@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from hive_bus.bus import Bus, open_bus
+from hive_bus.bus import Bus
+from hive_bus.opening import open_bus
+from hive_bus.reading import FROM_BEGINNING
 from hive_bus.record import Record
-from hive_bus.subscription import FROM_BEGINNING
 from hive_errors import StoreError
 from tests.integration.group_process import GROUP, Heard, Ready, Spoken
 

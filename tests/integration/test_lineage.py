@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hive_bus.bus import Bus, open_bus
+from hive_bus.bus import Bus
 from hive_bus.event import Event
 from hive_bus.events import WorkflowForked
 from hive_bus.factories import WorkflowEventType, create_workflow_event
 from hive_bus.lineage import end_of_append, lineage, read_branch, read_branch_stream
+from hive_bus.opening import open_bus
 
 
 class Named(Event, topic="lineage.named"):

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from hive_bus.bus import Bus, open_bus
+from hive_bus.bus import Bus
+from hive_bus.opening import open_bus
 from hive_core_db.audit import audit
 from hive_core_db.engine import open_store
 from hive_core_db.records import Appended, AppendRequest, Refused

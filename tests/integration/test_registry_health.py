@@ -13,8 +13,8 @@ import pytest
 from hive_bus import Agent, Bus, Clock, HandContext, Record, open_bus
 from hive_bus.envelope import encode_event, work_changes
 from hive_bus.events.task import TaskReady
+from hive_bus.reading import FROM_BEGINNING
 from hive_bus.registry.registry import Registry
-from hive_bus.subscription import FROM_BEGINNING
 from hive_core_db.records import AppendRequest, WorkCancel
 from tests.support.handling import Said, running, say, until
 

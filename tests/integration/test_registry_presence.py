@@ -15,10 +15,10 @@ from hive_bus import Agent, Bus, HandContext, Record, open_bus
 from hive_bus.envelope import encode_event, work_changes
 from hive_bus.events.agent import AgentOnline
 from hive_bus.events.task import TaskReady
+from hive_bus.reading import FROM_BEGINNING
 from hive_bus.registry.crew import Crew
 from hive_bus.registry.enrolment import BUSY_AFTER, FREE_AFTER, Busyness, Enrolment, last_registrations, online_id
 from hive_bus.registry.registry import Registry
-from hive_bus.subscription import FROM_BEGINNING
 from hive_core_db.records import AppendRequest
 
 OFTEN = 0.02

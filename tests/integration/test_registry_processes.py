@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hive_bus import Bus, Record, open_bus
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from tests.support.console import WITHIN, Console
 
 # Commands say who runs them, and one of them waits for a file. A command that is cut off says nothing.

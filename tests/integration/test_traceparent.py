@@ -5,8 +5,8 @@ from __future__ import annotations
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from hive_bus.bus import open_bus
 from hive_bus.event import Event
+from hive_bus.opening import open_bus
 
 
 class SpanSeen(Event, topic="sample.span_seen"):

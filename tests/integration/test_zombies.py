@@ -12,7 +12,7 @@ import pytest
 
 from hive_bus import Bus, Record, open_bus
 from hive_bus.effects import EffectClass
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from hive_core_db.audit import audit
 from tests.conftest import NewDatabase
 from tests.integration.group_process import Spoken

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from agents.colony import brains
 from dashboard.views import compare, read_comparison
 from hive_bus.brains.brain import Brain
-from hive_bus.brains.session import decided_by, fold_topic, key_of
+from hive_bus.brains.fold import decided_by, fold_topic, key_of
 from hive_bus.bus import Bus
 from hive_bus.lineage import lineage, run_of
 from hive_bus.record import Record

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from hive_bus.brains.brain import Brain, Input
-from hive_bus.brains.session import decider
+from hive_bus.brains.fold import decider
 from hive_bus.event import Draft, Event
 from hive_bus.testing import Deadlock, SimulatedLoop, canonical_state, guarded, pure, run_simulated
 from hive_errors import ImpureBrain

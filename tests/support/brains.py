@@ -18,8 +18,8 @@ from hive_bus.event import Draft, Event
 from hive_bus.hands.hand import Hand
 from hive_bus.hands.runner import HandRunner
 from hive_bus.ids import Ids
+from hive_bus.reading import FROM_BEGINNING
 from hive_bus.record import Record
-from hive_bus.subscription import FROM_BEGINNING
 from hive_bus.testing import SimulatedLoop
 from hive_core_db.engine import open_store
 

@@ -16,7 +16,7 @@ from hive_bus.event import Event
 from hive_bus.hands.hand import Hand, HandContext
 from hive_bus.hands.runner import HandRunner
 from hive_bus.limit import Limit
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from hive_bus.testing import SimulatedLoop
 from tests.support.brains import simulated_bus
 

@@ -21,7 +21,7 @@ from typing import Protocol
 from agents.hive import Hive
 from hive_bus import Bus, Record, open_bus
 from hive_bus.events import ApprovalRequested
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from hive_bus.surely import patiently
 from hive_errors import NothingWaits
 from tests.support.chaos_world import Fault, World, faults, starts, workflow

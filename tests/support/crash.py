@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from hive_bus.brains.host import BrainHost
-from hive_bus.bus import Bus, open_bus
+from hive_bus.bus import Bus
 from hive_bus.clock import Clock
 from hive_bus.effects import Failure
 from hive_bus.event import Event
 from hive_bus.hands.hand import Hand, HandContext
 from hive_bus.hands.runner import HandRunner
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.opening import open_bus
+from hive_bus.reading import FROM_BEGINNING
 from tests.support.sample_brain import (
     ChargeMade,
     ChargeRequested,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from hive_bus import FROM_BEGINNING, Bus, Record, open_bus
 from hive_bus.mirror.feed import Feed
 from hive_bus.mirror.settings import NatsSettings
-from hive_bus.subscription import Start
+from hive_bus.reading import Start
 from hive_bus.tail import LATE_SECONDS
 
 SILENCE = 0.8

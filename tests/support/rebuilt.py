@@ -10,7 +10,8 @@ import json
 import sys
 
 from agents.colony import brains
-from hive_bus.bus import Bus, open_bus
+from hive_bus.bus import Bus
+from hive_bus.opening import open_bus
 from hive_bus.replay.redrive import keys_of_run
 from hive_bus.testing import refold
 from tests.support.tables import change, rows

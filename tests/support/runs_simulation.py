@@ -24,7 +24,7 @@ from hive_bus.events import (
     WorkflowRequested,
 )
 from hive_bus.hands.hand import Hand
-from hive_bus.subscription import FROM_BEGINNING
+from hive_bus.reading import FROM_BEGINNING
 from hive_bus.testing import SimulatedLoop
 from hive_core_db.records import AppendRequest
 from hive_errors import NothingToRetry, NothingWaits, RunEnded, StoreBusy, WorkEnded

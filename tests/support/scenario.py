@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from hive_bus.brains.brain import Brain
-from hive_bus.brains.session import Folder, decided_by, fold_topic, key_of
+from hive_bus.brains.fold import Folder, decided_by, fold_topic, key_of
 from hive_bus.effects import CancelRequested, Intent
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event

@@ -10,8 +10,8 @@ from hive_bus.bus import Bus
 from hive_bus.envelope import encode_event
 from hive_bus.event import Event
 from hive_bus.events import ApprovalDenied, ApprovalGranted
+from hive_bus.reading import FROM_BEGINNING
 from hive_bus.record import Record
-from hive_bus.subscription import FROM_BEGINNING
 from hive_bus.testing import SimulatedLoop, guarded
 from hive_core_db.records import AppendRequest, WorkEnd
 from hive_errors import StoreBusy

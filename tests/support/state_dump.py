@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from hive_bus.bus import open_bus
+from hive_bus.opening import open_bus
 from hive_bus.testing import refold
 from tests.support.sample_brain import Shop
 

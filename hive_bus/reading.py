@@ -1,29 +1,21 @@
-"""Subscriptions: follow topics from now, from the beginning or from a position; alone, or as a group.
+"""Reading the log by topic: what is there, and what comes, page by page.
 
-A feed reads the past by topic and then lives off the tail. Patterns mean the topics
+A follower reads the past by topic and then lives off the tail. Patterns mean the topics
 that exist; a topic that appears later is noticed when its first record passes.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from hive_bus.record import Record
-from hive_bus.surely import patiently
 from hive_bus.tail import PAGE, Tail
 from hive_bus.topics import check_pattern, expand, matches
 from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog
-from hive_errors import BusClosed
-
-if TYPE_CHECKING:
-    from hive_bus.bus import Bus
-    from hive_bus.groups.member import GroupMember, Owned
 
 
 class _Start(Enum):
@@ -63,10 +55,10 @@ async def start_position(start: Start, log: EventLog) -> int:
     return start
 
 
-class Feed:
+class Follower:
     """The log from a position on, filtered by patterns (none: everything), page by page, without an end.
 
-    One reader per feed. ``position`` is how far it has read.
+    One reader each. ``position`` is how far it has read.
     """
 
     def __init__(self, log: EventLog, tail: Tail, patterns: Sequence[str], *, after: int) -> None:
@@ -129,92 +121,3 @@ async def read(
         if len(rows) < PAGE:
             return
         after = rows[-1].position
-
-
-def subscribe(
-    bus: Bus, patterns: Sequence[str], *, group: str | None, start: Start, key: GroupKey
-) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
-    """See ``Bus.subscribe``."""
-    return _alone(bus, patterns, start) if group is None else _shared(bus, patterns, start, group, key)
-
-
-@asynccontextmanager
-async def _alone(bus: Bus, patterns: Sequence[str], start: Start) -> AsyncIterator[AsyncIterator[Record]]:
-    after = await start_position(start, bus.store.log)
-    await bus.tail.refresh()
-    records = _records(Feed(bus.store.log, bus.tail, patterns, after=after))
-    try:
-        yield records
-    finally:
-        await records.aclose()
-
-
-async def _records(feed: Feed) -> AsyncGenerator[Record, None]:
-    while True:
-        # A database that is away for a while costs its readers time, not their subscription.
-        for record in (await patiently(feed.page)).records:
-            yield record
-
-
-@asynccontextmanager
-async def _shared(
-    bus: Bus, patterns: Sequence[str], start: Start, group: str, key: GroupKey
-) -> AsyncIterator[AsyncIterator[Record]]:
-    from hive_bus.groups.member import GroupMember
-
-    hands = _Hands()
-    member = GroupMember(bus, group=group, patterns=patterns, key=key, consumer=hands, start=start, checkpoint="each")
-    task = bus.spawn(hands.serve(member), name=f"group {group}")
-    task.add_done_callback(hands.ended)
-    records = hands.records()
-    try:
-        yield records
-    finally:
-        await records.aclose()
-        task.cancel()
-        # The member leaves the group before the subscription ends: what it held is free for others then.
-        await asyncio.wait([task])
-
-
-class _Hands:
-    """The consumer behind an iterator: one record at a time from hand to hand, handled when the next is asked for."""
-
-    def __init__(self) -> None:
-        # As many offers as partitions at most: each waits for its answer.
-        self._offers: asyncio.Queue[tuple[Record, asyncio.Future[None]] | Exception] = asyncio.Queue()
-
-    async def assigned(self, partition: Owned) -> None: ...
-
-    async def revoked(self, partition: Owned) -> None: ...
-
-    async def handle(self, partition: Owned, page: Sequence[Record]) -> None:
-        """Return when every record of the page was taken and the one behind it was asked for."""
-        for record in page:
-            handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._offers.put_nowait((record, handled))
-            await handled
-
-    async def records(self) -> AsyncGenerator[Record, None]:
-        """The records, one by one; raises what ended the member."""
-        while True:
-            offer = await self._offers.get()
-            if isinstance(offer, Exception):
-                raise offer
-            record, handled = offer
-            # The partition may have been taken away meanwhile: then the record is somebody else's.
-            if handled.done():
-                continue
-            yield record
-            if not handled.done():
-                handled.set_result(None)
-
-    async def serve(self, member: GroupMember) -> None:
-        """Run the member; what it fails with is raised where the records are asked for, not in the bus."""
-        try:
-            await member.run()
-        except Exception as problem:  # noqa: BLE001 - it is handed over as it is
-            self._offers.put_nowait(problem)
-
-    def ended(self, _: asyncio.Task[None]) -> None:
-        """No more records: whoever asks for one hears so."""
-        self._offers.put_nowait(BusClosed(what="subscription", reason="it was closed"))
