@@ -3,8 +3,7 @@
 import asyncio
 from dataclasses import dataclass, replace
 
-from hive_bus import Brain, BrainHost, Clock, Event, HandContext, HandRunner, Input, Intent, open_bus
-from hive_bus.hands.hand import hand
+from hive_bus import Brain, BrainHost, Clock, Event, HandContext, HandRunner, Input, Intent, hand, open_bus
 
 
 class StockMoved(Event, topic="stock.moved"):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from hive_bus.groups.handler import Context, HandlerGroup, Park, Retry, Skip
     from hive_bus.groups.parking import RetryPolicy
-    from hive_bus.hands.hand import Hand, HandContext
+    from hive_bus.hands.hand import Hand, HandContext, hand
     from hive_bus.hands.runner import HandRunner
     from hive_bus.history import Trace, TraceNode
     from hive_bus.limit import Limit
@@ -96,6 +96,7 @@ __all__ = [
     "create_task_event",
     "create_workflow_event",
     "get_event_bus",
+    "hand",
     "keys_at",
     "labels",
     "load_settings",
@@ -124,7 +125,7 @@ _HOMES: Final[dict[str, str]] = {
             "AgentEventType SystemEventType TaskEventType WorkflowEventType "
             "create_agent_event create_system_event create_task_event create_workflow_event"
         ),
-        "hands.hand": "Hand HandContext",
+        "hands.hand": "Hand HandContext hand",
         "groups.handler": "Context HandlerGroup Park Retry Skip",
         "hands.runner": "HandRunner",
         "history": "Trace TraceNode",
