@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from agents.run import Run, RunResult
     from agents.tool import Tools
     from agents.tools import builtin_tools
-    from agents.workflow import Workflow
-    from agents.workflow_file import load_workflow
+    from agents.workflows.file import load_workflow
+    from agents.workflows.workflow import Workflow
 
 __all__ = ["Hive", "Otherwise", "Policy", "Run", "RunResult", "Tools", "Workflow", "builtin_tools", "load_workflow"]
 
@@ -27,9 +27,9 @@ _HOMES: Final[dict[str, str]] = {
     "Run": "run",
     "RunResult": "run",
     "Tools": "tool",
-    "Workflow": "workflow",
+    "Workflow": "workflows.workflow",
     "builtin_tools": "tools",
-    "load_workflow": "workflow_file",
+    "load_workflow": "workflows.file",
 }
 
 if not TYPE_CHECKING:  # a type checker that sees `__getattr__` believes in every name

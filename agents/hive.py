@@ -24,9 +24,9 @@ from agents.policy import DEFAULT_POLICY, Policy
 from agents.run import ENDS, Run
 from agents.tool import Tools
 from agents.tools import builtin_tools
-from agents.workflow import Workflow
-from agents.workflow_file import load_workflow
-from agents.workspace import Workspace
+from agents.workflows.file import load_workflow
+from agents.workflows.workflow import Workflow
+from agents.workspaces.workspace import Workspace
 from hive_bus import Brain, Bus, Draft, Event, Hand, Record, open_bus
 from hive_bus.budget import Budget, HiveBudget
 from hive_bus.envelope import encode_event

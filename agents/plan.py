@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agents.expression_grammar import Both, Call, Compare, Constant, Either, Negation, Node, parse_expression
-from agents.task_graph import check_graph, find_cycles
-from agents.workflow import Step
+from agents.workflows.grammar import Both, Call, Compare, Constant, Either, Negation, Node, parse_expression
+from agents.workflows.task_graph import check_graph, find_cycles
+from agents.workflows.workflow import Step
 from hive_errors import ExpressionError
 
 __all__ = ["PlanFault", "judge_plan", "loads", "repaired_by", "repairs", "spec_of", "steps_of"]

@@ -69,7 +69,7 @@ class Planner(Brain[Planning]):
         "agents.plan",
         "agents.prompts",
         "agents.terms",
-        "agents.workflow",
+        "agents.workflows.workflow",
     )
     folds: ClassVar[tuple[str, ...]] = (
         "workflow.requested",

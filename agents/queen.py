@@ -54,24 +54,24 @@ class Queen(Brain[Run]):
     folds: ClassVar[tuple[str, ...]] = FOLDS
     opens: ClassVar[str] = "workflow.requested"
     modules: ClassVar[tuple[str, ...]] = (
-        "agents.expression_grammar",
-        "agents.expressions",
+        "agents.workflows.grammar",
+        "agents.workflows.expressions",
         "agents.plan",
         "agents.prompts",
         "agents.queen_tasks",
         "agents.queen_turn",
-        "agents.references",
+        "agents.workflows.references",
         "agents.run_conditions",
         "agents.run_fold",
         "agents.run_fold_branch",
         "agents.run_fold_effects",
         "agents.run_fold_tasks",
         "agents.run_state",
-        "agents.shell_positions",
-        "agents.task_graph",
-        "agents.templates",
+        "agents.workflows.shell_positions",
+        "agents.workflows.task_graph",
+        "agents.workflows.templates",
         "agents.terms",
-        "agents.workflow",
+        "agents.workflows.workflow",
     )
 
     def initial(self) -> Run:

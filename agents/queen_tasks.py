@@ -14,7 +14,7 @@ from agents.queen_turn import Turn
 from agents.run_conditions import question_id
 from agents.run_fold_branch import UNSAFE
 from agents.run_state import Run, Task
-from agents.workflow import Step
+from agents.workflows.workflow import Step
 from hive_bus.codec import encode
 from hive_bus.effects import EffectClass
 from hive_bus.events.approval import ApprovalRequested

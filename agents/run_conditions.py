@@ -6,8 +6,8 @@ the queen's fold, so that a verdict is a fact of the state and not judged twice.
 
 from __future__ import annotations
 
-from agents.expressions import evaluate
 from agents.run_state import Phase, Run, Task, changed
+from agents.workflows.expressions import evaluate
 from hive_errors import ExpressionError
 
 __all__ = ["opened", "question_id"]

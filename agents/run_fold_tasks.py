@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agents.plan import repairs
-from agents.references import StepView
 from agents.run_conditions import opened
 from agents.run_state import NOTHING, Fold, OpenIntent, Phase, Result, Run, Task, changed
+from agents.workflows.references import StepView
 from hive_bus.brains.brain import Input
 from hive_bus.event import Event
 from hive_bus.events import task

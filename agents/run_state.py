@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from agents.references import Scope, StepView
 from agents.terms import NO_BRANCH, Terms
+from agents.workflows.references import Scope, StepView
 from hive_bus.brains.brain import Input
 
 __all__ = ["ENDED", "NOTHING", "Fold", "OpenIntent", "Phase", "Result", "Run", "RunPhase", "Task", "changed"]

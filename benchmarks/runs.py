@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 
 from agents.hive import Hive
-from agents.workflow import Step, Workflow
+from agents.workflows.workflow import Step, Workflow
 from benchmarks.children import child
 from benchmarks.pairs import Figure
 from benchmarks.places import Ground

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agents.workspace import Repository, Workspace
-from agents.worktrees import Attempt
+from agents.workspaces.workspace import Repository, Workspace
+from agents.workspaces.worktrees import Attempt
 from hive_bus import Record
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

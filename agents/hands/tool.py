@@ -9,7 +9,7 @@ from pathlib import Path
 from agents.hands.places import Places, date_of
 from agents.policy import DEFAULT_POLICY, Policy
 from agents.tool import ToolContext, ToolOutcome, Tools, storable
-from agents.worktrees import MergeConflict
+from agents.workspaces.worktrees import MergeConflict
 from hive_bus import Event, Hand, HandContext
 from hive_bus.effects import Failure
 from hive_bus.events import ToolRequested, ToolReturned

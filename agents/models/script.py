@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
-from agents.references import did_you_mean
-from agents.workflow_yaml import Node, read_yaml
+from agents.workflows.references import did_you_mean
+from agents.workflows.yaml import Node, read_yaml
 from hive_errors import Problem, ScriptInvalid, WorkflowFileError
 
 __all__ = ["Answer", "Fault", "Prices", "Script", "ToolUse", "load_script", "parse_script"]

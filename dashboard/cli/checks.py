@@ -26,7 +26,7 @@ def validate(
     Each with its line, field, value, reason and, where there is one, a suggestion.
     """
     from agents.tools import builtin_tools
-    from agents.workflow_file import load_workflow
+    from agents.workflows.file import load_workflow
 
     tools = [tool.spec.name for tool in builtin_tools()]
     wrong = False

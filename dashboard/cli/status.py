@@ -50,7 +50,7 @@ async def status(
 
 
 def _seconds(since: str) -> float:
-    from agents.workflow import parse_duration
+    from agents.workflows.workflow import parse_duration
 
     try:
         seconds = parse_duration(since)

@@ -141,7 +141,7 @@ def _conditions(pairs: list[str]) -> dict[str, Any]:
 
 def _moment(text: str, now: int) -> int:
     """UTC microseconds for so long ago, or for a day or time (local, unless it says otherwise)."""
-    from agents.workflow import parse_duration
+    from agents.workflows.workflow import parse_duration
 
     try:
         return now - round(parse_duration(text) * 1_000_000)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agents.git import Git
+from agents.workspaces.git import Git
 from dashboard.views.comparison import Comparison, FileChange, compare
 from hive_bus import Bus, Record
 from hive_errors import GitFailed

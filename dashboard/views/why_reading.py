@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agents.git import Git
+from agents.workspaces.git import Git
 from dashboard.views.why import WhyView, Writer, calls_that_may_write, why, writer
 from hive_bus import Bus, Record
 from hive_errors import NotFound

@@ -12,7 +12,7 @@ import pytest
 from agents import Hive, Otherwise, Run
 from agents.tools import builtin_tools
 from agents.tools.function import tool
-from agents.workflow import Workflow
+from agents.workflows.workflow import Workflow
 from dashboard.cli.demo import git, make_repository, write_answers
 from hive_bus import EffectClass, Record
 from hive_bus.lineage import end_of_append

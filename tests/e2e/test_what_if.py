@@ -8,7 +8,7 @@ from pathlib import Path
 from agents import Hive, Otherwise
 from agents.tools import builtin_tools
 from agents.what_if import what_if
-from agents.workflow import Workflow
+from agents.workflows.workflow import Workflow
 from dashboard.cli.demo import git, make_repository, write_answers
 from dashboard.views import compare
 from tests.support.hives import WITHIN, bodies, finished, hive_at, script, use

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agents.workflow import Step, Workflow
+from agents.workflows.workflow import Step, Workflow
 from hive_bus.effects import CancelRequested, Failure
 from hive_bus.hands.hand import HandContext
 from hive_bus.limit import Limit

@@ -10,7 +10,7 @@ import pytest
 
 from agents.colony import Colony
 from agents.hive import Hive
-from agents.workflow import Step, Workflow
+from agents.workflows.workflow import Step, Workflow
 from dashboard.cli.redriving import differences_of_file
 from hive_bus import labels, open_bus, set_label
 from hive_bus.events import WorkflowForked, WorkflowRequested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.workflow import Step, Workflow
+from agents.workflows.workflow import Step, Workflow
 from hive_bus import Record
 from tests.support.hives import differences, findings, finished, hive_at
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.git import Git
-from agents.workspace import MergeConflict, Repository, Workspace
+from agents.workspaces.git import Git
+from agents.workspaces.workspace import MergeConflict, Repository, Workspace
 from hive_errors import NotARepository, RunNotBegun, UncommittedChanges, WorkspaceMissing
 from tests.support.repositories import RUN, WHEN, attempt_of, changed, git, make_checkout
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.workspace import MergeConflict, Merged, Repository, Workspace
+from agents.workspaces.workspace import MergeConflict, Merged, Repository, Workspace
 from hive_errors import GitFailed
 from tests.support.repositories import RUN, WHEN, changed, git, make_checkout
 

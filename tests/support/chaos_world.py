@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from agents.workflow import Workflow
+from agents.workflows.workflow import Workflow
 
 EFFECTS = ("pure", "idempotent", "reconcilable", "unsafe")
 LONGEST_EFFECT = 2.0

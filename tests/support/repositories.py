@@ -7,7 +7,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agents.workspace import Attempt, Repository
+from agents.workspaces.workspace import Attempt, Repository
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RUN = "0123456789"

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from agents.git import Git, GitResult
-from agents.workspace import Attempt, Merged, Workspace
+from agents.workspaces.git import Git, GitResult
+from agents.workspaces.workspace import Attempt, Merged, Workspace
 from tests.support.repositories import RUN, WHEN
 
 _original = Git._once

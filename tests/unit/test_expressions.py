@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.expressions import evaluate, parse_expression
-from agents.references import Scope, StepView, look_up, parse_reference
+from agents.workflows.expressions import evaluate, parse_expression
+from agents.workflows.references import Scope, StepView, look_up, parse_reference
 from hive_errors import ExpressionError
 
 VIEW = {

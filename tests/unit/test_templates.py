@@ -11,9 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.references import Scope, StepView
-from agents.templates import LONGEST_COMMAND, parse_command, parse_template, render_command, render_text, render_value
-from agents.workflow import Step
+from agents.workflows.references import Scope, StepView
+from agents.workflows.templates import (
+    LONGEST_COMMAND,
+    parse_command,
+    parse_template,
+    render_command,
+    render_text,
+    render_value,
+)
+from agents.workflows.workflow import Step
 from hive_errors import TemplateError
 
 SCOPE = Scope(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.workflow import Step, Workflow
-from agents.workflow_file import load_workflow, parse_mapping, parse_workflow
+from agents.workflows.file import load_workflow, parse_mapping, parse_workflow
+from agents.workflows.workflow import Step, Workflow
 from hive_errors import WorkflowFileError
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))

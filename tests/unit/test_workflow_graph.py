@@ -9,8 +9,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.task_graph import check_graph, find_cycles
-from agents.workflow import Step
+from agents.workflows.task_graph import check_graph, find_cycles
+from agents.workflows.workflow import Step
 
 _IDS = st.integers(0, 12).map(lambda number: f"s{number}")
 _GRAPHS = st.dictionaries(_IDS, st.lists(_IDS, max_size=4, unique=True).map(tuple), max_size=13)

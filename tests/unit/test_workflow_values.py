@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from agents.workflow import Defaults, Step, Workflow, WorkflowFile, parse_duration
-from agents.workflow_file import parse_workflow
-from agents.workflow_schema import schema_text, workflow_schema
+from agents.workflows.file import parse_workflow
+from agents.workflows.schema import schema_text, workflow_schema
+from agents.workflows.workflow import Defaults, Step, Workflow, WorkflowFile, parse_duration
 from hive_errors import WorkflowFileError
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +121,7 @@ def test_any_duration_is_read_or_refused(value: object) -> None:
 
 
 def test_the_schema_on_disk_is_the_schema_of_the_code() -> None:
-    """`python -m agents.workflow_schema > docs/workflow.schema.json` has been run since the fields last changed."""
+    """`python -m agents.workflows.schema > docs/workflow.schema.json` has been run since the fields last changed."""
     assert (ROOT / "docs" / "workflow.schema.json").read_text(encoding="utf-8") == schema_text()
 
 

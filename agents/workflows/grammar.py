@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NoReturn, TypeAlias
 
-from agents.references import Reference, ReferenceFault, did_you_mean, parse_reference
+from agents.workflows.references import Reference, ReferenceFault, did_you_mean, parse_reference
 from hive_errors import ExpressionError
 
 LONGEST = 4_000

@@ -1,6 +1,6 @@
 """The JSON Schema of workflow files, for editors; ``docs/workflow.schema.json`` holds it.
 
-``python -m agents.workflow_schema`` writes it to standard output.
+``python -m agents.workflows.schema`` writes it to standard output.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from agents.workflow import KINDS, WorkflowFile
+from agents.workflows.workflow import KINDS, WorkflowFile
 
 
 def workflow_schema() -> dict[str, Any]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from agents.expression_grammar import parse_expression
-from agents.references import did_you_mean
-from agents.templates import parse_command, parse_template
-from agents.workflow import Step
+from agents.workflows.grammar import parse_expression
+from agents.workflows.references import did_you_mean
+from agents.workflows.templates import parse_command, parse_template
+from agents.workflows.workflow import Step
 from hive_errors import ExpressionError, Problem, TemplateError
 
 Path: TypeAlias = tuple[str | int, ...]

@@ -14,9 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
 
-from agents.git import Git
-from agents.landing import DiffStat, Finished, Landing
-from agents.worktrees import Attempt, MergeConflict, Merged, Snapshot, Worktrees
+from agents.workspaces.git import Git
+from agents.workspaces.landing import DiffStat, Finished, Landing
+from agents.workspaces.worktrees import Attempt, MergeConflict, Merged, Snapshot, Worktrees
 from hive_errors import NotARepository, RunNotBegun, UncommittedChanges, WorkspaceMissing
 
 __all__ = ["Attempt", "DiffStat", "Finished", "MergeConflict", "Merged", "Repository", "Snapshot", "Workspace"]

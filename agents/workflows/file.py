@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
-from agents.references import did_you_mean
-from agents.task_graph import check_graph
-from agents.workflow import STEP_ID, Defaults, Step, Workflow, WorkflowFile
-from agents.workflow_yaml import LARGEST_TEXT, Node, read_yaml
+from agents.workflows.references import did_you_mean
+from agents.workflows.task_graph import check_graph
+from agents.workflows.workflow import STEP_ID, Defaults, Step, Workflow, WorkflowFile
+from agents.workflows.yaml import LARGEST_TEXT, Node, read_yaml
 from hive_errors import Problem, WorkflowFileError
 
 FieldPath: TypeAlias = tuple[str | int, ...]

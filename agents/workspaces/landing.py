@@ -12,8 +12,8 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.git import Git
-from agents.worktrees import quoted
+from agents.workspaces.git import Git
+from agents.workspaces.worktrees import quoted
 
 __all__ = ["DiffStat", "Finished", "Landing"]
 

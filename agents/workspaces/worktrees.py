@@ -22,7 +22,7 @@ from typing import Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from agents.git import Git
+from agents.workspaces.git import Git
 
 __all__ = ["Attempt", "MergeConflict", "Merged", "Snapshot", "Worktrees", "quoted", "reference"]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
-from agents.references import Reference, ReferenceFault, Scope, StepView, look_up, parse_reference
-from agents.shell_positions import ShellPosition
+from agents.workflows.references import Reference, ReferenceFault, Scope, StepView, look_up, parse_reference
+from agents.workflows.shell_positions import ShellPosition
 from hive_errors import TemplateError
 
 # Linux refuses a single argument (and `sh -c` gets the command as one) above 128 KiB.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
-from agents.expression_grammar import (
+from agents.workflows.grammar import (
     FUNCTIONS,
     Both,
     Call,
@@ -26,7 +26,7 @@ from agents.expression_grammar import (
     number,
     parse_expression,
 )
-from agents.references import Reference, ReferenceFault, Scope, StepView, look_up
+from agents.workflows.references import Reference, ReferenceFault, Scope, StepView, look_up
 from hive_errors import ExpressionError
 
 _STATUS_OF = {"failed": "failed", "succeeded": "completed", "skipped": "skipped", "cancelled": "cancelled"}

@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from agents.references import Scope
-from agents.templates import render_command, render_text, render_value
+from agents.workflows.references import Scope
+from agents.workflows.templates import render_command, render_text, render_value
 from hive_bus.budget import Budget
 
 Kind: TypeAlias = Literal["run", "prompt", "tool"]
