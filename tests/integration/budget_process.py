@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 
-from hive_bus import Event, HandContext, HandRunner, open_bus
+from hive_bus import FROM_BEGINNING, Bus, Event, HandContext, HandRunner, open_bus
 from hive_bus.clock import Clock
 from tests.support.spending import Buyer, BuyerReady, Purchase, PurchaseDone
 
@@ -14,14 +14,26 @@ TTL = 15.0
 # A slow machine must not take a process for lost: one that is killed here is known to be dead at once.
 
 
+async def both_buy(bus: Bus) -> None:
+    """Return when two processes have begun a purchase: neither is done before the other came, however slow that one starts."""
+    buyers: set[str] = set()
+    async with bus.subscribe("purchase.started", start=FROM_BEGINNING) as records:
+        while len(buyers) < 2:
+            buyers.add((await anext(records)).source)
+
+
 async def main(url: str, name: str, *, stuck: bool) -> None:
     """Buy until told to end."""
     async with open_bus(url, source=name) as bus:
         bus.lease_seconds = TTL
+        joined = asyncio.Event()
 
         async def perform(intent: Purchase, ctx: HandContext) -> Event:
             if stuck:
                 await asyncio.Event().wait()
+            if not joined.is_set():
+                await both_buy(bus)
+                joined.set()
             await asyncio.sleep(0.05)
             return PurchaseDone(cost=intent.costs)
 

@@ -1,7 +1,7 @@
 """A process with a hand for jobs: ``python -m tests.integration.capacity_process URL NAME DIRECTORY CONCURRENCY``.
 
 What runs at a time is seen from outside: while it performs a job there is a file for it in the directory, and beside every
-start in the log stands how many of these there were.
+start in the log stands how many of these there were. While the directory has a file `HELD` beside it, no job ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from hive_bus.clock import Clock
 from hive_bus.limit import Limit
 from tests.support.capacity import Count, Job, JobDone, JobHand
 
-TTL = 2.0
+TTL = 15.0
+# A slow machine must not take a process for lost: one that is killed here is known to be dead at once.
+HELD = "held"
 
 
 class JobsSeen(Event, topic="jobs.seen"):
@@ -36,6 +38,8 @@ async def main(url: str, name: str, directory: Path, concurrency: int) -> None:
             try:
                 await bus.publish(JobsSeen(number=len(list(directory.iterdir()))))
                 await asyncio.sleep(job.seconds)
+                while directory.with_name(HELD).exists():
+                    await asyncio.sleep(0.02)
             finally:
                 mark.unlink()
             return JobDone(by=name)

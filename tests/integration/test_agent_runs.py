@@ -6,7 +6,7 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from hive_bus.envelope import encode_event, work_changes
 from hive_bus.event import Event
 from hive_bus.events.task import TaskReady, TaskReturned
 from hive_bus.reading import FROM_BEGINNING
-from hive_core_db.records import AppendRequest
+from hive_core_db.records import AppendRequest, ParkedKey
 from hive_errors import AgentInvalid, AgentNotLoaded, InvalidTopic
-from tests.support.handling import Answered, Said, answers, number_of, running, say, until
+from tests.support.handling import WITHIN, Answered, Said, answers, number_of, running, say, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,7 @@ async def ask(bus: Bus, intent: Intent) -> None:
 
 async def first(bus: Bus, topic: str) -> Record:
     """The first record of a topic, as soon as it is there."""
-    async with asyncio.timeout(10), bus.subscribe(topic, start=FROM_BEGINNING) as records:
+    async with asyncio.timeout(WITHIN), bus.subscribe(topic, start=FROM_BEGINNING) as records:
         return await anext(records)
 
 
@@ -223,6 +223,9 @@ asyncio.run(main())
 """
     from examples.shop import OrderPlaced
 
+    async def set_aside() -> Sequence[ParkedKey]:
+        return await bus.store.checkpoints.parked("agent/shop/invoice")
+
     processes = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT) for _ in range(2)]
     try:
         for order in range(20):
@@ -231,10 +234,11 @@ asyncio.run(main())
             )
         await ask(bus, TaskReady(task_id="t", command="one jar", capability="pack"))
         assert (await first(bus, "task.returned")).data["output"] == "packed one jar (attempt 1)"
-        async with asyncio.timeout(10), bus.subscribe("shop.invoice_written", start=FROM_BEGINNING) as records:
+        async with asyncio.timeout(WITHIN), bus.subscribe("shop.invoice_written", start=FROM_BEGINNING) as records:
             invoices = [(await anext(records)).data["order"] for _ in range(18)]
         assert sorted(invoices) == [order for order in range(20) if order % 10]
-        (row,) = await bus.store.checkpoints.parked("agent/shop/invoice")
+        await until(set_aside, bus)
+        (row,) = await set_aside()
         assert (row.key, row.error) == ("c/0", "no price for gold")
     finally:
         for process in processes:
@@ -253,7 +257,7 @@ def test_the_page_about_agents_is_right(tmp_path: Path, index: int) -> None:
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=WITHIN,
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")

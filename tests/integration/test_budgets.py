@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agents.hive import Hive
+from agents.models.anthropic import AnthropicModel
 from agents.run import Run
 from dashboard.views import read_status, run_view
 from hive_bus import Record, open_bus
@@ -21,6 +22,7 @@ from hive_bus.reading import FROM_BEGINNING
 from hive_errors import BudgetInvalid, SettingInvalid
 from tests.integration.test_usage import tell
 from tests.support.console import Console
+from tests.support.handling import WITHIN
 from tests.support.hives import differences, finished, hive_at
 from tests.support.repositories import make_checkout
 from tests.support.spending import overdrawn
@@ -38,7 +40,7 @@ ANSWERS = {"prices": {"input": 0, "output": 100}, "drone": {"*": [{"text": "done
 
 async def paused(hive: Hive, run: Run) -> Record:
     """The event that says that the run waits for its budget."""
-    async with asyncio.timeout(15), hive.bus.subscribe("workflow.paused", start=FROM_BEGINNING) as records:
+    async with asyncio.timeout(WITHIN), hive.bus.subscribe("workflow.paused", start=FROM_BEGINNING) as records:
         async for record in records:
             if record.correlation_id == run.id:
                 return record
@@ -131,8 +133,6 @@ async def test_a_branch_begins_with_its_parents_limits_and_nothing_used(hive_url
 @pytest.mark.sqlite_only("about a price, not about a database")
 async def test_a_model_without_a_price_is_not_called_for_money(hive_url: str, place: Path) -> None:
     """Nobody knows what it costs: a budget in dollars cannot hold it, so the run asks before the call is made."""
-    # The models that are only opened, never asked, need no server.
-    from agents.models.anthropic import AnthropicModel
 
     def nobody_knows(_: str) -> AnthropicModel:
         return AnthropicModel(api_key="none", model="llama9", base_url="http://127.0.0.1:9", timeout=1)

@@ -20,6 +20,7 @@ from hive_errors import StoreBusy
 from tests.contract.making import request
 from tests.support.brains import pass_time
 from tests.support.capacity import Job, JobDone, Site, site
+from tests.support.handling import WITHIN
 from tests.support.hives import hive_at
 
 
@@ -275,7 +276,7 @@ def test_a_hive_keeps_its_runs_to_the_limits(tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/h.db"
         async with hive_at(url, tmp_path, limits={"task:run": Limit(concurrency=1)}) as hive:
             run = await hive.start(Workflow(name="limited", steps=tuple(steps)))
-            result = await run.result(within=15.0)
+            result = await run.result(within=WITHIN)
             assert result.status == "completed"
         assert seen.read_text() == "x\n" * 6
 

@@ -21,6 +21,7 @@ from hive_core_db.store import Store
 from hive_errors import EpochOver
 from tests.contract.making import START, Clock, event, positions, request, verdict
 from tests.support.console import Console
+from tests.support.handling import WITHIN
 from tests.support.lived import audited
 
 SECOND = 1_000_000
@@ -214,7 +215,7 @@ async def test_hive_up_of_the_epoch_before_ends_with_a_sentence(console_database
         assert up.stderr is not None
         assert "serving" in await asyncio.to_thread(up.stderr.readline)
         await jumped(console.url)
-        assert await asyncio.to_thread(up.wait, 15) == 1
+        assert await asyncio.to_thread(up.wait, WITHIN) == 1
         said = await asyncio.to_thread(up.stderr.read)
         assert "began a new epoch: this process is of epoch 1, the log is at epoch 2" in said
         assert "start this process again" in said

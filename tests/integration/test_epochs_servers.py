@@ -15,6 +15,7 @@ from hive_core_db import epochs
 from hive_core_db.engine import open_store
 from hive_errors import EpochOver, StoreUnreachable
 from tests.support.console import Console
+from tests.support.handling import WITHIN
 from tests.support.lived import audited
 from tests.support.postgres import QUICK, USER, OwnServer, account, binaries, psql
 
@@ -228,7 +229,7 @@ async def test_hive_up_ends_after_a_failover(server: OwnServer, tmp_path: Path) 
         assert "serving" in await asyncio.to_thread(up.stderr.readline)
         replica = await asyncio.to_thread(copy_as_replica, server)
         await asyncio.to_thread(fail_over, server, replica)
-        assert await asyncio.to_thread(up.wait, 40) == 1
+        assert await asyncio.to_thread(up.wait, WITHIN) == 1
         said = await asyncio.to_thread(up.stderr.read)
         assert "began a new epoch: this process is of epoch 1, the log is at epoch 2" in said
         assert "Traceback" not in said

@@ -19,7 +19,7 @@ from hive_bus.record import Record
 from hive_errors import StoreError
 from tests.integration.group_process import GROUP, Heard, Ready, Spoken
 
-TTL = 4.0
+TTL = 6.0
 PATIENCE = 2.0
 """Seconds after which a stopped process that holds a file's lock is let go on for a moment."""
 
@@ -117,6 +117,7 @@ async def test_two_members_share_what_three_processes_publish(hive_url: str, fau
     async with processes() as started, open_bus(hive_url) as bus:
         started += [await start("share", hive_url, name, TTL) for name in ("ann", "bob")]
         await ready(bus, "ann", "bob")
+        await owners(bus, 2)
         started += [await start("publish", hive_url, f"speaker-{n}", each) for n in range(3)]
         answers = await heard(bus, 3 * each)
         check(answers, await spoken(bus))

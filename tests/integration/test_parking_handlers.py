@@ -13,6 +13,7 @@ from hive_bus.groups.handler import Context, HandlerGroup, Outcome
 from hive_bus.groups.parking import discard_parked, parked_keys, retry_parked
 from hive_errors import BusClosed, NotFound
 from tests.support.handling import (
+    WITHIN,
     Answered,
     Flaky,
     Said,
@@ -50,9 +51,9 @@ async def test_a_failed_record_is_tried_again_and_its_key_stays_in_order(bus: Bu
     handler = Flaky({2: 3})
     member = group(bus, handler)
     async with running(member):
-        await member.caught_up(await say(bus, 1, 2, 3, 4), within=5)
+        await member.caught_up(await say(bus, 1, 2, 3, 4), within=WITHIN)
         await nothing_parked(bus)
-        await member.caught_up(await say(bus, 5), within=5)
+        await member.caught_up(await say(bus, 5), within=WITHIN)
     assert await answers(bus) == [1, 2, 3, 4, 5]
     assert [attempt for number, attempt in handler.attempts if number == 2] == [1, 2, 3, 4]
     assert await system(bus) == ["system.parked"]
@@ -65,7 +66,7 @@ async def test_other_keys_flow_while_one_waits(bus: Bus) -> None:
     )
     async with running(member):
         await say(bus, 1, 2, stream="stuck")
-        await member.caught_up(await say(bus, 3, 4, stream="free"), within=5)
+        await member.caught_up(await say(bus, 3, 4, stream="free"), within=WITHIN)
         assert await answers(bus) == [3, 4]
         (row,) = await parked_keys(bus, "g")
         assert (row.key, row.attempt, row.error) == ("stuck", 1, "ValueError: no 1 today")
@@ -121,7 +122,7 @@ async def test_orders_about_unknown_keys_are_refused(bus: Bus) -> None:
 async def test_a_parked_key_survives_its_process(bus: Bus, hive_url: str) -> None:
     """Another process goes on where the key waits, not where the partition is."""
     async with running(member := group(bus, Flaky({1: 99}), RetryPolicy(first=0.05))):
-        await member.caught_up(await say(bus, 1, 2), within=5)
+        await member.caught_up(await say(bus, 1, 2), within=WITHIN)
     async with open_bus(hive_url) as other, running(group(other, Flaky())):
         await nothing_parked(other)
     assert await answers(bus) == [1, 2]
@@ -148,7 +149,7 @@ async def test_outcomes_are_values(bus: Bus) -> None:
     member = HandlerGroup(bus, handler, group="g", patterns=("test.said",))
     async with running(member):
         positions = [await say(bus, number, stream=f"s{number}") for number in (1, 2, 3, 4)]
-        await member.caught_up(positions[-1], within=5)
+        await member.caught_up(positions[-1], within=WITHIN)
 
         async def only_two_wait() -> bool:
             return {row.key for row in await parked_keys(bus)} == {"s3", "s4"}
@@ -173,7 +174,7 @@ async def test_an_undecodable_event_parks_its_key_for_a_person(bus: Bus) -> None
     try:
         member = HandlerGroup(bus, handler, group="g", patterns=("test.*",))
         async with running(member):
-            await member.caught_up(1, within=5)
+            await member.caught_up(1, within=WITHIN)
             row = await waits_for_person(bus, "g")
             assert row.attempt == 1
             assert "test.bad version 1 cannot be decoded" in row.error
@@ -238,7 +239,7 @@ async def test_a_publish_from_a_task_that_outlives_its_handler_is_refused(bus: B
 
         member = HandlerGroup(bus, handler, group="g", patterns=("test.said",))
         async with running(member):
-            await member.caught_up(await say(bus, 1, 2), within=5)
+            await member.caught_up(await say(bus, 1, 2), within=WITHIN)
     assert await answers(bus) == [1, 2]
 
 
@@ -252,7 +253,7 @@ async def test_a_refused_publish_is_the_handlers_failure(bus: Bus) -> None:
 
     member = HandlerGroup(bus, handler, group="g", patterns=("test.said",), retry=SOON)
     async with running(member):
-        await member.caught_up(await say(bus, 1, 2, 3, 4), within=5)
+        await member.caught_up(await say(bus, 1, 2, 3, 4), within=WITHIN)
         await nothing_parked(bus)
     assert await answers(bus) == [0, 1, 2, 3, 4]
 
@@ -267,6 +268,6 @@ async def test_apart_publishes_at_once(bus: Bus) -> None:
 
     member = HandlerGroup(bus, handler, group="g", patterns=("test.said",))
     async with running(member):
-        await member.caught_up(await say(bus, 1), within=5)
+        await member.caught_up(await say(bus, 1), within=WITHIN)
     assert positions[0] > 0
     assert await answers(bus) == [7]

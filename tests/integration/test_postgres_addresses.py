@@ -17,7 +17,7 @@ from hive_core_db.engine import open_store
 from hive_errors.store import ServerUnsuitable, StoreUnavailable, StoreUnreachable
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, fill, positions
-from tests.support.handling import Answered, running, say
+from tests.support.handling import WITHIN, Answered, running, say
 from tests.support.postgres import PASSWORD, USER, OwnServer, account, psql, with_options
 from tests.support.sessions import session
 from tests.support.wire import make_certificate, wire
@@ -38,7 +38,7 @@ async def used(url: str) -> None:
     """Append and read, and let another store on the same address hear of it."""
     async with open_bus(url) as bus, open_bus(url) as other, other.subscribe("test.said") as records:
         await say(bus, 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             assert (await anext(records)).data == {"number": 1}
 
 
@@ -132,7 +132,7 @@ async def test_a_schema_is_a_log_of_its_own(new_database: NewDatabase) -> None:
         await fill(one, 3)
         await holding.execute("BEGIN")
         await holding.execute("SELECT hive_lock_head()")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             await appended(two, event())
         await holding.execute("ROLLBACK")
         assert [positions(await store.log.read(0, limit=10)) for store in (one, two)] == [[1, 2, 3], [1]]
@@ -212,6 +212,6 @@ async def _asked_and_answered(url: str) -> None:
         async with asyncio.TaskGroup() as callers:
             for number in range(60):
                 callers.create_task(say(bus, number, stream=f"s{number % 7}"))
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(WITHIN):
             heard = [(await anext(records)).data["number"] for _ in range(60)]
     assert sorted(heard) == list(range(60))

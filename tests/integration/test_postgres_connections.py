@@ -26,6 +26,7 @@ from hive_errors.store import (
 )
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, fill, positions, request, span, verdict
+from tests.support.handling import WITHIN
 from tests.support.postgres import OwnServer, with_database
 
 CUT = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -73,7 +74,7 @@ def address_of(url: str) -> PostgresUrl:
 
 async def news(store: Store, above: int) -> int:
     """Poll until the head is above a position."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN):
         while (head := await store.log.poll()) is None or head <= above:
             await asyncio.sleep(0)
     return head
@@ -83,7 +84,7 @@ async def cut(store: PostgresStore) -> None:
     """End every session of the store's database, as an administrator can, and wait until they have heard of it."""
     own = await Database.open(store._database.url)
     cut = await own.fetch(CUT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN):
         while await own.fetchval(REST, [pid for pid, _ in cut]):
             await asyncio.sleep(0)
     await own.close()
@@ -137,7 +138,7 @@ async def test_a_killed_server_comes_back_to_its_clients(server: OwnServer) -> N
         assert await news(two, 5) == 6
         heard = asyncio.Event()
         two.log.watch(lambda _: heard.set())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             # The listener comes back within its waits; until then only the poll finds news.
             while not heard.is_set():
                 await appended(one, event())
@@ -189,7 +190,7 @@ async def test_a_caller_that_goes_away_in_a_transaction_leaves_nothing(pool: Dat
 
 async def test_a_statement_that_takes_too_long_is_given_up(url: str) -> None:
     """After the timeout the caller hears of it, and the connection is free again."""
-    database = await Database.open(address_of(url), command_timeout=0.2)
+    database = await Database.open(address_of(url), command_timeout=2.0)
     with pytest.raises(StoreBusy):
         await database.fetchval("SELECT pg_sleep(60)")
     assert await database.fetchval("SELECT 1") == 1
@@ -240,17 +241,17 @@ async def test_the_clock_is_read_again_where_nobody_polls(
     async with await open_store(new_database()) as store:
         assert isinstance(store, PostgresStore)
         wrong = store._database._clock_offset = store._database._clock_offset + 3_600_000_000
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             while store._database._clock_offset > wrong - 1_800_000_000:
                 await store._database.fetchval("SELECT 1")
 
 
 async def test_the_clock_is_the_server_s(store: PostgresStore) -> None:
-    """``now`` is within a round trip of what the server says, whatever this machine's clock thinks."""
+    """``now`` is within a round trip of what the server says, whatever this machine's clock thinks; a busy machine's may take a second."""
     before = store.now()
     said: int = await store._database.fetchval("SELECT hive_now(NULL)")
     after = store.now()
-    assert before - 100_000 <= said <= after + 100_000
+    assert before - 2_000_000 <= said <= after + 2_000_000
 
 
 async def test_values_that_cannot_be_stored_do_not_cost_the_connection(pool: Database) -> None:

@@ -22,6 +22,7 @@ from hive_core_db.url import PostgresUrl, parse
 from hive_errors import StoreError, StoreUnreachable
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, positions, request, span, verdict
+from tests.support.handling import WITHIN
 from tests.support.postgres import OwnServer
 from tests.support.wire import Fault, Wire, wire
 
@@ -115,7 +116,7 @@ async def test_a_client_that_stops_in_an_append_holds_nobody_up(url: str, tmp_pa
     """Its request is half sent, or answered and not read, for as long as you like: others append and read meanwhile, and it goes on later."""
     async with through_wire(url, tmp_path) as (proxy, store), await open_store(url) as other:
         proxy.fail(fault)
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(WITHIN), asyncio.TaskGroup() as tasks:
             stopped = tasks.create_task(verdict(store, request(*(event() for _ in range(50)))))
             await proxy.struck.wait()
             meanwhile = [await appended(other, event()) for _ in range(20)]
@@ -140,7 +141,7 @@ async def test_processes_that_are_stopped_hold_nobody_up(url: str, fault_seconds
                 for _ in range(chance.randrange(1, 4)):
                     await process.stdout.readline()
                 os.kill(process.pid, signal.SIGSTOP)
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(WITHIN):
                     await appended(store, event())
                 os.kill(process.pid, signal.SIGCONT)
     finally:

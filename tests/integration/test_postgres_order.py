@@ -18,7 +18,7 @@ from hive_errors import StoreError
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, positions, request, span, verdict
 from tests.integration.test_groups_members import Notes, member
-from tests.support.handling import running, say, until
+from tests.support.handling import WITHIN, running, say, until
 from tests.support.sessions import SLOW, gate, session
 
 
@@ -143,7 +143,11 @@ async def test_others_transactions_hold_no_reader_up(url: str, stores: list[Stor
         assert await writing.fetchval("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
         await looking.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         assert await looking.fetchval("SELECT count(*) FROM events") == 1
-        async with asyncio.timeout(5), open_bus(store=await open_store(url)) as bus, bus.subscribe(start=0) as records:
+        async with (
+            asyncio.timeout(WITHIN),
+            open_bus(store=await open_store(url)) as bus,
+            bus.subscribe(start=0) as records,
+        ):
             for number in range(50):
                 await appended(other, event())
                 assert (await anext(records)).position == number + 1
@@ -159,7 +163,7 @@ async def test_a_partition_is_not_freed_before_its_checkpoint_is_stored(url: str
             position = await say(bus, 1, 2, stream="a")
             late = tasks.create_task(verdict(stores[0], slow()))
             await held.reached()
-            await one.caught_up(position, within=5)
+            await one.caught_up(position, within=WITHIN)
             await held.queued()
             await joining.store.checkpoints.join("g", lease.lease_id)
             await until(lambda: _told(notes, "revoked 1"), bus)

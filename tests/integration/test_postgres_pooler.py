@@ -15,6 +15,7 @@ from hive_core_db.url import PostgresUrl, parse
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, claim, event, fill, insert, positions, verdicts
 from tests.contract.making import request as asked
+from tests.support.handling import WITHIN
 from tests.support.pooler import Pooler
 
 
@@ -68,7 +69,7 @@ async def test_who_polls_through_a_pooler_sees_the_others(pooled: str, direct: s
 
 async def news(store: Store) -> int:
     """Poll until there is news."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN):
         while (head := await store.log.poll()) is None:
             await asyncio.sleep(0)
     return head

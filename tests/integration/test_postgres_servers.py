@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.conftest import NewDatabase
+from tests.support.handling import WITHIN
 from tests.support.postgres import SERVER_VARIABLE, VERSIONS, OwnServer, psql
 
 # A test run that starts a server and says where; then it waits for its end.
@@ -60,6 +61,6 @@ def test_a_killed_test_run_leaves_no_server_behind() -> None:
     assert guard is not None
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    gone, alive = psutil.wait_procs([postmaster, guard], timeout=10)
+    gone, alive = psutil.wait_procs([postmaster, guard], timeout=WITHIN)
     assert (len(gone), alive) == (2, [])
     assert not Path(directory).exists()

@@ -11,7 +11,7 @@ import pytest
 from hive_bus import Bus, Projection, ProjectionHost, Record, View, open_bus
 from hive_bus.projection import kept, rebuild, switch
 from tests.support.console import Console
-from tests.support.handling import number_of, running, say
+from tests.support.handling import WITHIN, number_of, running, say
 
 MODULE = """\
 from hive_bus import Projection
@@ -46,10 +46,10 @@ async def _talk(bus: Bus) -> None:
 async def test_a_switch_takes_whoever_keeps_the_view_along(hive_url: str) -> None:
     """Both versions hold all events; the one that answers goes on while the other is built; no program begins again."""
     async with open_bus(hive_url) as bus, open_bus(hive_url) as other, running(host := ProjectionHost(bus, Sums())):
-        await host.caught_up(await say(bus, 1, 2, 3, stream="a"), within=5.0)
+        await host.caught_up(await say(bus, 1, 2, 3, stream="a"), within=WITHIN)
         async with asyncio.TaskGroup() as tasks:
             talking = tasks.create_task(_talk(other))
-            found = await rebuild(other, Sums(unit=100), version=2, beside=1, within=10)
+            found = await rebuild(other, Sums(unit=100), version=2, beside=1, within=WITHIN)
             assert "a" in found.different
             assert await View(bus, Sums()).get("a") == {"sum": 6}
             host.projection = Sums(unit=100)
@@ -58,7 +58,7 @@ async def test_a_switch_takes_whoever_keeps_the_view_along(hive_url: str) -> Non
         last = await say(other, 4, stream="a")
         while host.version == 1:
             await asyncio.sleep(0)
-        await host.caught_up(last, within=10)
+        await host.caught_up(last, within=WITHIN)
         assert await View(other, Sums()).get("a") == {"sum": 1000}
         said = len([record async for record in bus.read("test.said") if record.stream == "busy"])
         assert await View(other, Sums()).get("busy") == {"sum": said * 100}
@@ -68,10 +68,10 @@ async def test_a_switch_takes_whoever_keeps_the_view_along(hive_url: str) -> Non
 async def test_a_switch_of_another_view_changes_nothing(hive_url: str) -> None:
     """Who keeps a view hears of every switch, and goes on with its own."""
     async with open_bus(hive_url) as bus, running(host := ProjectionHost(bus, Sums())):
-        await host.caught_up(await say(bus, 1, stream="a"), within=5.0)
+        await host.caught_up(await say(bus, 1, stream="a"), within=WITHIN)
         member = host.member
         await switch(bus, "another", 7)
-        await host.caught_up(await say(bus, 1, stream="a"), within=5.0)
+        await host.caught_up(await say(bus, 1, stream="a"), within=WITHIN)
         assert host.member is member
         assert await View(bus, Sums()).get("a") == {"sum": 2}
 

@@ -11,7 +11,7 @@ from hive_bus import Bus, Projection, ProjectionHost, Record, RetryPolicy, View,
 from hive_bus.groups.parking import discard_parked
 from hive_bus.projection import compare, encode_document, rebuild, switch
 from hive_errors import TimedOut
-from tests.support.handling import nothing_parked, number_of, running, say, waits_for_person
+from tests.support.handling import WITHIN, nothing_parked, number_of, running, say, waits_for_person
 
 Document = dict[str, Any]
 
@@ -56,7 +56,7 @@ async def test_documents_follow_the_log(bus: Bus) -> None:
         await say(bus, 1, 2, stream="a")
         await say(bus, 1, stream="b")
         position = await say(bus, 5, -1, stream="c")
-        await host.caught_up(position, within=2.0)
+        await host.caught_up(position, within=WITHIN)
     assert await view.get("a") == {"sum": 3, "count": 2}
     assert await view.get("a", at=1) == {"sum": 1, "count": 1}
     assert await view.get("a", at=0) is None
@@ -69,9 +69,9 @@ async def test_documents_follow_the_log(bus: Bus) -> None:
 async def test_documents_go_on_in_another_process(bus: Bus, hive_url: str) -> None:
     """Checkpoint and documents are one append: nothing is folded twice."""
     async with running(host := ProjectionHost(bus, Totals())):
-        await host.caught_up(await say(bus, 1, 2), within=2.0)
+        await host.caught_up(await say(bus, 1, 2), within=WITHIN)
     async with open_bus(hive_url) as other, running(host := ProjectionHost(other, Totals())):
-        await host.caught_up(await say(other, 3), within=2.0)
+        await host.caught_up(await say(other, 3), within=WITHIN)
         assert await View(other, Totals()).get("one") == {"sum": 6, "count": 3}
 
 
@@ -81,7 +81,7 @@ async def test_a_failing_document_waits_and_catches_up(bus: Bus) -> None:
     host = ProjectionHost(bus, totals, retry=RetryPolicy(first=0.02))
     async with running(host):
         await say(bus, 1, 13, 2, stream="unlucky")
-        await host.caught_up(await say(bus, 1, 2, stream="lucky"), within=2.0)
+        await host.caught_up(await say(bus, 1, 2, stream="lucky"), within=WITHIN)
         assert await View(bus, totals).get("unlucky") == {"sum": 1, "count": 1}
         assert await View(bus, totals).get("lucky") == {"sum": 3, "count": 2}
         totals.lucky = True
@@ -100,7 +100,7 @@ async def test_a_rebuild_is_the_same_byte_for_byte(bus: Bus) -> None:
         await waits_for_person(bus, host.group)
         await discard_parked(bus, host.group, "a", reason="a test")
         await nothing_parked(bus)
-    comparison = await rebuild(bus, totals, version=2, within=10)
+    comparison = await rebuild(bus, totals, version=2, within=WITHIN)
     assert (comparison.same, comparison.different) == (3, ())
     assert await View(bus, totals).version() == 1
     await switch(bus, "totals", 2)
@@ -113,7 +113,7 @@ async def test_a_comparison_names_what_differs(bus: Bus) -> None:
     totals = Totals()
     async with running(host := ProjectionHost(bus, totals)):
         await say(bus, 1, stream="a")
-        await host.caught_up(await say(bus, 2, stream="b"), within=2.0)
+        await host.caught_up(await say(bus, 2, stream="b"), within=WITHIN)
     assert (await compare(bus, "totals", 1, 2)).different == ("a", "b")
 
 

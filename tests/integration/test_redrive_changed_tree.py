@@ -62,8 +62,10 @@ CHANGES = {
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages, compiled."""
     copy = tmp_path_factory.mktemp("tree")
+    # Python writes what it compiled under a name of the moment first: other processes may be doing that now.
+    ignored = shutil.ignore_patterns("web", "static", "*.pyc.*")
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("web", "static"))
+        shutil.copytree(ROOT / package, copy / package, ignore=ignored)
     return copy
 
 

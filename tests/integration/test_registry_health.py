@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,22 +16,26 @@ from hive_bus.events.task import TaskReady
 from hive_bus.reading import FROM_BEGINNING
 from hive_bus.registry.registry import Registry
 from hive_core_db.records import AppendRequest, WorkCancel
-from tests.support.handling import Said, running, say, until
+from tests.support.handling import WITHIN, Said, running, say, until
 
 OFTEN = 0.02
+STILL = 1.5
+"""Seconds for which nothing that works stands still, also on a busy machine."""
 
 
 @pytest.fixture
 async def bus(hive_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bus]:
-    """An open bus on a new database, where half a second of standing still is long."""
+    """An open bus on a new database, where half a second of standing still is long; that the machine is slow is nobody's trouble."""
     monkeypatch.setattr("hive_bus.registry.health.STILL_SECONDS", 0.5)
+    for name in ("SLOW_LOOP", "SLOW_DATABASE", "ANSWER_SECONDS"):
+        monkeypatch.setattr(f"hive_bus.registry.health.{name}", WITHIN)
     async with open_bus(hive_url, source="here") as bus:
         yield bus
 
 
 async def told(bus: Bus, topic: str) -> Record:
     """The first record of a topic, as soon as it is there."""
-    async with asyncio.timeout(10), bus.subscribe(topic, start=FROM_BEGINNING) as records:
+    async with asyncio.timeout(WITHIN), bus.subscribe(topic, start=FROM_BEGINNING) as records:
         return await anext(records)
 
 
@@ -43,15 +47,16 @@ async def wrong(bus: Bus) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def trouble(bus: Bus, name: str, *words: str) -> AsyncIterator[None]:
-    """Something is wrong: that is said with these words, stands in the lease, and is over when the block has mended it."""
+async def trouble(bus: Bus, name: str, *words: str, unlike: Sequence[str] = ()) -> AsyncIterator[None]:
+    """Something is wrong: that is said with these words, stands in the lease without ``unlike``, and is over when the block has mended it."""
     raised = await told(bus, "system.alert_raised")
     assert raised.data["name"] == name
     for word in words:
         assert word in raised.data["message"]
 
     async def in_lease() -> bool:
-        return name in await wrong(bus)
+        message = (await wrong(bus)).get(name, "")
+        return bool(message) and not any(word in message for word in unlike)
 
     await until(in_lease, bus)
     yield
@@ -69,7 +74,7 @@ async def ask(bus: Bus, intent: TaskReady) -> str:
 
 async def test_a_group_that_stands_still_is_noticed(bus: Bus) -> None:
     """A handler hangs, and its partition has more to do: the group is named; when it moves, all is well."""
-    bus.lease_seconds = 0.4
+    bus.lease_seconds = 2.0
     agent, go = Agent("worker"), asyncio.Event()
 
     @agent.on(Said, name="hangs")
@@ -81,14 +86,14 @@ async def test_a_group_that_stands_still_is_noticed(bus: Bus) -> None:
 
     async with running(agent.crew(bus, health_seconds=OFTEN)):
         await say(bus, 1, 2)
-        async with trouble(bus, "groups", "agent/worker/hangs"):
+        # On a slow machine the other one may stand still too, for a moment.
+        async with trouble(bus, "groups", "agent/worker/hangs", unlike=["agent/worker/goes"]):
             go.set()
-    assert "goes" not in (await told(bus, "system.alert_raised")).data["message"]
 
 
 async def test_a_hand_that_does_not_end_is_noticed(bus: Bus) -> None:
     """It was told to end, and goes on as if nothing had been said."""
-    bus.lease_seconds = 0.4
+    bus.lease_seconds = 2.0
     agent, begun, go = Agent("worker"), asyncio.Event(), asyncio.Event()
 
     @agent.task(capability="pack")
@@ -104,7 +109,7 @@ async def test_a_hand_that_does_not_end_is_noticed(bus: Bus) -> None:
 
     async with running(agent.crew(bus, health_seconds=OFTEN)):
         work_id = await ask(bus, TaskReady(task_id="t", kind="worker", capability="pack"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             await begun.wait()
         await bus.submit(AppendRequest(epoch=bus.writer.epoch, work=(WorkCancel(work_id=work_id),)))
         async with trouble(bus, "hands", "1 effect told to end"):
@@ -113,7 +118,7 @@ async def test_a_hand_that_does_not_end_is_noticed(bus: Bus) -> None:
 
 async def test_work_that_falls_due_without_a_clock_is_noticed(bus: Bus) -> None:
     """Nobody's clock runs: a delay has passed, and the work is not ready; a clock mends it."""
-    bus.lease_seconds = 0.4
+    bus.lease_seconds = 2.0
     async with Registry(bus, [], health_seconds=OFTEN):
         await ask(bus, TaskReady(task_id="t", kind="worker", capability="pack", delay=0.01))
         async with trouble(bus, "clock", "1 effect fell due"), running(Clock(bus)):
@@ -129,8 +134,9 @@ async def test_a_tail_that_sees_nothing_is_noticed(bus: Bus, hive_url: str) -> N
     assert raised.data["process"] == "here"
 
 
-async def test_a_healthy_process_says_nothing(bus: Bus) -> None:
+async def test_a_healthy_process_says_nothing(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it looks while there is work: no alert, no event but what was done."""
+    monkeypatch.setattr("hive_bus.registry.health.STILL_SECONDS", STILL)
     agent = Agent("worker")
 
     @agent.on(Said)
@@ -152,7 +158,8 @@ async def test_a_healthy_process_says_nothing(bus: Bus) -> None:
             await say(bus, number, stream=f"s{number}")
             await ask(bus, TaskReady(task_id=f"t{number}", kind="worker", capability="pack"))
             await looks.acquire()
-        for _ in range(50):
+        until_compared = asyncio.get_running_loop().time() + 2 * STILL
+        while asyncio.get_running_loop().time() < until_compared:
             await looks.acquire()
         assert await wrong(bus) == {}
     assert [record.topic async for record in bus.read("system.*")] == []

@@ -20,6 +20,7 @@ from hive_bus.registry.crew import Crew
 from hive_bus.registry.enrolment import BUSY_AFTER, FREE_AFTER, Busyness, Enrolment, last_registrations, online_id
 from hive_bus.registry.registry import Registry
 from hive_core_db.records import AppendRequest
+from tests.support.handling import WITHIN
 
 OFTEN = 0.02
 MAILER = Enrolment(name="mailer", capabilities=("mail",), version="1", follows=("order.*",))
@@ -42,7 +43,7 @@ async def heard(
 ) -> list[Record]:
     """So many records of a topic that are wanted, as soon as they are there."""
     found: list[Record] = []
-    async with asyncio.timeout(10), bus.subscribe(topic, start=FROM_BEGINNING) as records:
+    async with asyncio.timeout(WITHIN), bus.subscribe(topic, start=FROM_BEGINNING) as records:
         async for record in records:
             found += [record] if wanted(record) else []
             if len(found) == count:
@@ -120,11 +121,11 @@ async def test_the_lease_says_what_goes_on(bus: Bus) -> None:
         return found
 
     async def becomes(field: str, value: object) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             while (await about())[field] != value:
                 await bus.tail.wait(bus.tail.head, timeout=OFTEN)
 
-    bus.lease_seconds = 0.4
+    bus.lease_seconds = 2.0
     async with serving(agent.crew(bus)):
         await heard(bus, "agent.online")
         told = await about()
@@ -253,15 +254,18 @@ async def test_what_is_wrong_is_an_alert_until_it_is_not(bus: Bus) -> None:
         return trouble[0] if trouble else None
 
     async with serving(agent.crew(bus, health_seconds=OFTEN)):
-        (raised,) = await heard(bus, "system.alert_raised")
+        (raised,) = await heard(bus, "system.alert_raised", wanted=of_the_worker)
         for _ in range(5):
             await asked.acquire()
         trouble.clear()
-        (cleared,) = await heard(bus, "system.alert_cleared")
-    assert (raised.data["name"], raised.data["message"]) == ("agent worker", "no paper")
-    assert raised.data["process"] == "here"
-    assert cleared.data["name"] == "agent worker"
-    assert len(await said(bus, "system.alert_raised")) == 1
+        await heard(bus, "system.alert_cleared", wanted=of_the_worker)
+    assert (raised.data["message"], raised.data["process"]) == ("no paper", "here")
+    assert len([one for one in await said(bus, "system.alert_raised") if of_the_worker(one)]) == 1
+
+
+def of_the_worker(alert: Record) -> bool:
+    """Whether it is about the worker; that the machine is busy is an alert of its own."""
+    return bool(alert.data["name"] == "agent worker")
 
 
 @pytest.mark.parametrize(("failing", "told"), [(True, "its check raised ValueError: torn"), (False, "did not answer")])
@@ -278,9 +282,9 @@ async def test_a_check_that_fails_is_a_finding(
         return None
 
     async with Registry(bus, [Enrolment(name="worker", health=health)], health_seconds=OFTEN):
-        (raised,) = await heard(bus, "system.alert_raised")
+        (raised,) = await heard(bus, "system.alert_raised", wanted=of_the_worker)
     assert told in raised.data["message"]
-    assert [record.data["name"] for record in await said(bus, "system.alert_cleared")] == ["agent worker"]
+    assert len([one for one in await said(bus, "system.alert_cleared") if of_the_worker(one)]) == 1
 
 
 @pytest.mark.may_block("that is what is looked for")
@@ -291,8 +295,7 @@ async def test_a_blocked_loop_is_noticed(bus: Bus) -> None:
         end = perf_counter() + 1.2
         while perf_counter() < end:
             sum(range(1000))
-        (raised,) = await heard(bus, "system.alert_raised")
-    assert raised.data["name"] == "loop"
+        (raised,) = await heard(bus, "system.alert_raised", wanted=lambda record: record.data["name"] == "loop")
     assert "stood still" in raised.data["message"]
 
 
@@ -318,10 +321,10 @@ async def test_an_agent_drains(bus: Bus, hive_url: str) -> None:
     one = worker("one").crew(bus, health_seconds=OFTEN)
     async with open_bus(hive_url, source="there") as other, serving(one) as task:
         await ask(bus, TaskReady(task_id="first", kind="worker", capability="pack"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             await running.wait()
         async with asyncio.TaskGroup() as tasks:
-            drained = tasks.create_task(one.drain(within=10.0))
+            drained = tasks.create_task(one.drain(within=WITHIN))
             await heard(bus, "agent.draining")
             await ask(bus, TaskReady(task_id="second", kind="worker", capability="pack"))
             async with serving(worker("two").crew(other)):
@@ -358,7 +361,7 @@ async def test_a_drain_that_takes_too_long_gives_back(bus: Bus, hive_url: str) -
         crew = stuck.crew(other)
         async with serving(crew):
             await ask(bus, TaskReady(task_id="t", kind="worker", capability="pack"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WITHIN):
                 await running.wait()
             assert await crew.drain(within=OFTEN) is False
     async with serving(quick.crew(bus)):

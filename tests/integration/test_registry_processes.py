@@ -46,8 +46,8 @@ async def nap(task, ctx):
 """
 
 
-SOON = 3.0
-"""A second where nothing else runs. Who is not told waits for a lease's time instead: ten seconds."""
+SOON = 6.0
+"""A second where nothing else runs. Who is not told waits for a lease's time instead: seven seconds and a half at least."""
 
 
 @dataclass

@@ -22,7 +22,7 @@ from tests.support.mirrors import QUICK, TICK, publish, reached, relaying, turn
 from tests.support.nats_server import DropsAnswers, NatsServer
 
 # Servers start, die and start again.
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture

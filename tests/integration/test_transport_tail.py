@@ -14,11 +14,11 @@ from hive_bus.mirror.reader import Reader
 from hive_bus.mirror.settings import NatsSettings
 from hive_core_db.records import StoredEvent
 from tests.support.followers import feeding, following, until
-from tests.support.handling import Answered, Said, answers, running
+from tests.support.handling import WITHIN, Answered, Said, answers, running
 from tests.support.mirrors import Noted, publish, relaying
 from tests.support.nats_server import NatsServer
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 ODD = 'grün, 50 %\n\ttab: "quoted" \U0001f41d'
 
 
@@ -126,7 +126,7 @@ async def test_a_groups_handlers_answer_once_while_the_source_changes(
                 await server.restarted()
             head = await bus.head()
             for group in groups:
-                await group.caught_up(head, within=20)
+                await group.caught_up(head, within=WITHIN)
     assert sorted(await answers(bus)) == list(range(1200))
 
 

@@ -16,8 +16,9 @@ from hive_bus.reading import FROM_BEGINNING
 from hive_core_db.audit import audit
 from tests.conftest import NewDatabase
 from tests.integration.group_process import Spoken
-from tests.integration.test_groups_processes import PATIENCE, processes, start, stop
+from tests.integration.test_groups_processes import processes, start, stop
 from tests.integration.zombie_process import LISTENERS, Asked, Gate, Heard, Nothing
+from tests.support.handling import WITHIN
 from tests.support.simulated import vocabulary
 
 TTL = 1.0
@@ -177,7 +178,7 @@ async def test_a_client_stopped_in_an_append_holds_nobody_up(new_database: NewDa
                 for _ in range(chance.randrange(1, 40)):
                     await anext(records)
                 started[0].send_signal(signal.SIGSTOP)
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(WITHIN):
                     await bus.publish(Nothing())
                 started[0].send_signal(signal.SIGCONT)
         started[0].kill()

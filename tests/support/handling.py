@@ -13,6 +13,9 @@ from hive_bus.groups.handler import Context, Outcome
 from hive_bus.groups.parking import parked_keys
 from hive_core_db.records import ParkedKey
 
+WITHIN = 45.0
+"""Seconds for what must come, however busy the machine is: below the limit of a test."""
+
 
 class Said(Event, topic="test.said"):
     number: int
@@ -48,9 +51,9 @@ async def say(bus: Bus, *numbers: int, stream: str = "one") -> int:
     return position
 
 
-async def until(condition: Callable[[], Awaitable[bool]], bus: Bus) -> None:
+async def until(condition: Callable[[], Awaitable[object]], bus: Bus) -> None:
     """Return once the condition holds; it is asked whenever the log grows, and now and then."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN):
         while not await condition():
             await bus.tail.wait(bus.tail.head, timeout=0.02)
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from hive_core_db.postgres.driver import Connection, connect
 from hive_core_db.url import PostgresUrl, parse
+from tests.support.handling import WITHIN
 
 SLOW = "slow.commit"
 """Events of this topic do not commit while a `Gate` is closed."""
@@ -35,7 +36,7 @@ async def session(url: str) -> AsyncIterator[Connection]:
 
 async def true(connection: Connection, query: str, *values: object) -> None:
     """Return when a query finds something that is true."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN):
         while not await connection.fetchval(query, *values):
             await asyncio.sleep(0)
 

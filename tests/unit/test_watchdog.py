@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import subprocess
 import sys
@@ -84,6 +85,24 @@ def test_waiting_elsewhere_and_short_computing_are_no_findings(innocent: object)
     with LoopWatchdog() as watchdog:
         asyncio.run(innocent())  # type: ignore[operator]  # a parameter of two coroutine functions
     assert watchdog.findings == []
+
+
+def test_an_import_takes_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is new to the process may compute for long; whoever imported it is watched again afterwards."""
+    (tmp_path / "heavy_to_import.py").write_text(
+        f"import time\nuntil = time.thread_time() + {COMPUTE_LIMIT + 0.2}\nwhile time.thread_time() < until:\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    async def import_it() -> None:
+        importlib.import_module("heavy_to_import")
+        await _compute_for_a_moment()
+
+    with LoopWatchdog() as watchdog:
+        asyncio.run(import_it())
+        assert watchdog.findings == []
+        asyncio.run(_sleep_on_the_loop())
+    assert len(watchdog.findings) == 1
 
 
 def test_a_crowd_of_busy_threads_is_no_finding() -> None:
