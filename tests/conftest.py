@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FAULT_SECONDS_VARIABLE = "HIVE_FAULT_SECONDS"
 FAULT_SEED_VARIABLE = "HIVE_FAULT_SEED"
 DEFAULT_FAULT_SECONDS = 2.0
-TIMEOUT = 120.0
+TIMEOUT = 300.0
 KEPT_VARIABLES = {FAULT_SECONDS_VARIABLE, FAULT_SEED_VARIABLE, SERVER_VARIABLE}
 DATABASES = ("sqlite", "postgres")
 """What every test with a hive runs on; `postgres` is the newest version, the contract suite runs on the older one too."""

@@ -18,6 +18,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.patience import WITHIN
+
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(
     r"(?:<!-- file: (?P<file>\S+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -109,7 +111,7 @@ async def play(session: str, directory: Path) -> list[tuple[str, str, str]]:
                 serving.append((command, shown, process))
                 continue
             real = await _output(command, directory)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(WITHIN):
                 while serving and differences(shown, real):
                     real = await _output(command, directory)
             played.append((command, shown, real))

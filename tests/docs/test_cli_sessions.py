@@ -11,7 +11,8 @@ import pytest
 
 from tests.architecture.tree import ROOT
 from tests.docs.sessions import alike, files_of, fits, steps_of
-from tests.support.console import HIVE, WITHIN, Console, on_terminal, screen
+from tests.support.console import HIVE, Console, on_terminal, screen
+from tests.support.patience import WITHIN
 
 PAGE = ROOT / "docs" / "cli.md"
 COLUMNS = 100
@@ -32,7 +33,7 @@ def _environment(console: Console) -> dict[str, str]:
     return plain | {"PATH": path, "COLUMNS": str(COLUMNS)}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_sessions_on_a_pipe(tmp_path: Path) -> None:
     """Each command writes what the page shows and ends with the code it says, for programs that read a pipe."""
     console = _project(tmp_path)
@@ -52,7 +53,7 @@ def test_sessions_on_a_pipe(tmp_path: Path) -> None:
         assert done.returncode == step.code, step
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_sessions_on_a_terminal(tmp_path: Path) -> None:
     """On a terminal a reader ends up with the same text: what was drawn while it ran is gone."""
     console = _project(tmp_path)

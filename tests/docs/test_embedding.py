@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import WITHIN
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), flags=re.DOTALL)
 SHOWN = [
@@ -37,7 +39,7 @@ def test_an_example_runs(tmp_path: Path, example: str, shown: str) -> None:
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=WITHIN,
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")

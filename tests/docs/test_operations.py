@@ -14,7 +14,8 @@ from dashboard.cli.db import Action
 from tests.architecture.tree import ROOT
 from tests.conftest import NewDatabase
 from tests.docs.sessions import alike, fits, steps_of
-from tests.support.console import WITHIN, Console
+from tests.support.console import Console
+from tests.support.patience import WITHIN
 from tests.support.postgres import QUICK, OwnServer, binaries
 
 PAGES = [ROOT / "docs" / "operations.md", ROOT / "docs" / "many-processes.md"]
@@ -38,7 +39,7 @@ def run(text: str, directory: Path, **variables: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

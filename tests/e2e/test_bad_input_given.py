@@ -45,6 +45,7 @@ from tests.support.hives import (
     topics,
     use,
 )
+from tests.support.patience import WITHIN
 from tests.support.repositories import git, make_checkout
 
 Answers = Sequence[Mapping[str, Any]]
@@ -90,7 +91,7 @@ async def test_a_file_that_is_wrong_starts_nothing(tmp_path: Path, hive_url: str
         assert said in str(caught.value)
         assert [record.topic async for record in hive.bus.read("workflow.*")] == []
         good = await hive.start(written(tmp_path, "name: x\nsteps:\n- {id: a, run: echo fine}\n"))
-        assert (await good.result(within=9)).output == "fine"
+        assert (await good.result(within=WITHIN)).output == "fine"
 
 
 async def test_a_step_that_nobody_can_do_is_said_and_waits(tmp_path: Path, hive_url: str) -> None:
@@ -291,7 +292,7 @@ async def test_a_tool_that_raises_fails_its_step(tmp_path: Path, hive_url: str) 
     async with hive_at(hive_url, tmp_path, tools=tools) as hive:
         result, records = await finished(await hive.start(flow))
         again = await hive.start(written(tmp_path, "name: x\nsteps:\n- {id: a, run: echo fine}\n"))
-        assert (await again.result(within=9)).output == "fine"
+        assert (await again.result(within=WITHIN)).output == "fine"
     assert result.status == "failed"
     reasons = {body["task_id"]: body["reason"] for body in bodies(records, "task.failed")}
     assert "RuntimeError: exploded 2 times" in reasons["a"]
@@ -304,7 +305,7 @@ async def test_a_script_without_an_answer_says_what_to_add(tmp_path: Path, repos
     model = scripted(tmp_path, [plan({"id": "fix", "prompt": "Write."})], [APPROVED])
     async with Hive(hive_url, workspace=repository, model=model) as hive:
         run = await hive.start("write")
-        result = await run.result(within=9)
+        result = await run.result(within=WITHIN)
         assert await differences(hive.bus, run.id) == []
     assert result.status == "failed"
     assert "has no answer for role drone, task 'fix', try 1, turn 1" in result.reason

@@ -32,6 +32,7 @@ from tests.support.hives import (
     topics,
     use,
 )
+from tests.support.patience import WITHIN
 from tests.support.repositories import make_checkout
 from tests.support.tables import change, sqlite_url
 
@@ -130,7 +131,7 @@ async def test_a_full_disk_in_mid_run(
 
 async def said(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """Return when the log has such a line."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(WITHIN):
         while name not in caplog.text:
             await asyncio.sleep(0)
 
@@ -247,13 +248,13 @@ async def test_a_payload_that_is_not_json_parks_its_run_alone(tmp_path: Path, hi
                 if record.topic == "approval.requested":
                     break
         await asyncio.to_thread(_insert, hive_url, broken.id, "workflow.pause_requested", "{reason: none")
-        async with asyncio.timeout(9), hive.bus.subscribe("system.parked", start=0) as parked:
+        async with asyncio.timeout(WITHIN), hive.bus.subscribe("system.parked", start=0) as parked:
             record = await anext(parked)
         assert record.data["key"] == broken.id
         assert record.data["group"].startswith("brain/")
         assert "workflow.pause_requested" in record.data["error"]
         await hive.approve(sound.id)
-        assert (await sound.result(within=9)).output == "fine"
+        assert (await sound.result(within=WITHIN)).output == "fine"
         (bad,) = [one for one in await hive.bus.history(broken.id) if one.topic == "workflow.pause_requested"]
         with pytest.raises(UndecodableEvent):
             _ = bad.event
@@ -272,7 +273,7 @@ async def test_a_handler_that_raises_is_parked_and_the_run_goes_on(tmp_path: Pat
         watching = group.create_task(watcher.run(hive.bus))
         async with hive.bus.subscribe("agent.online", start=0) as online:
             await anext(online)
-        async with asyncio.timeout(15), hive.bus.subscribe("system.parked", start=0) as parked:
+        async with asyncio.timeout(WITHIN), hive.bus.subscribe("system.parked", start=0) as parked:
             run = await hive.start(flow(tmp_path, "- {id: a, run: echo a}\n- {id: b, run: echo b}\n"))
             result, _ = await finished(run)
             record = await anext(parked)
@@ -309,12 +310,12 @@ async def test_a_brain_that_raises_stands_aside_and_the_others_decide(tmp_path: 
     async with hive_at(hive_url, tmp_path, brains=[Grumpy()]) as hive:
         failing = await hive.start(flow(tmp_path, "- {id: a, run: 'false'}\n"))
         result, records = await finished(failing)
-        async with asyncio.timeout(9), hive.bus.subscribe("system.parked", start=0) as parked:
+        async with asyncio.timeout(WITHIN), hive.bus.subscribe("system.parked", start=0) as parked:
             record = await anext(parked)
         assert record.data["group"] == "brain/grumpy"
         assert "ValueError: no failures, please" in record.data["error"]
         fine = await hive.start(flow(tmp_path, FINE))
-        assert (await fine.result(within=9)).output == "fine"
+        assert (await fine.result(within=WITHIN)).output == "fine"
     assert result.status == "failed"
     assert topics(records).count("task.failed") == 1
 
@@ -341,7 +342,7 @@ async def test_a_full_disk_where_drones_work_is_the_tools_error(
         await gate.open()
         result, records = await finished(run)
         fine = await Hive(bus=hive.bus, workspace=tmp_path, serve=False).start(flow(tmp_path, FINE))
-        assert (await fine.result(within=9)).output == "fine"
+        assert (await fine.result(within=WITHIN)).output == "fine"
     assert result.status == "completed"
     if os.path.ismount(small_disk):
         (call,) = bodies(records, "tool.returned", tool="write")

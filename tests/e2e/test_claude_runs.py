@@ -18,8 +18,9 @@ from hive_bus.record import Record
 from tests.conftest import HiveUrls
 from tests.integration.test_anthropic import _no_proxy
 from tests.support.claude import Claude, Told, cut, says, uses, verdict
-from tests.support.hives import WITHIN, bodies, finished, hive_at, topics
+from tests.support.hives import bodies, finished, hive_at, topics
 from tests.support.messages_server import MessagesServer, Play, error, events_of, stream
+from tests.support.patience import WITHIN
 from tests.support.repositories import git, make_checkout
 from tests.support.tables import dump
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.console import HIVE, WITHIN, Console
+from tests.support.console import HIVE, Console
+from tests.support.patience import WITHIN
 
 RUN_TESTS = ["./check", "-q"]
 

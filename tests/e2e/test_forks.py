@@ -18,7 +18,8 @@ from hive_bus import EffectClass, Record
 from hive_bus.lineage import end_of_append
 from hive_errors import EditRefused, MomentInvalid, RunExists
 from tests.conftest import DEFAULT_FAULT_SECONDS
-from tests.support.hives import WITHIN, bodies, finished, hive_at, script, topics, use
+from tests.support.hives import bodies, finished, hive_at, script, topics, use
+from tests.support.patience import WITHIN
 
 AT_ONCE = 4
 

@@ -20,6 +20,7 @@ from tests.support.hives import (
     topics,
     use,
 )
+from tests.support.patience import WITHIN
 from tests.support.repositories import git, make_checkout
 
 DONE: dict[str, Any] = {"text": "Done."}
@@ -168,4 +169,4 @@ async def test_a_goal_needs_a_repository(tmp_path: Path, hive_url: str) -> None:
             await hive.start("write")
         (tmp_path / "flow.yaml").write_text("name: x\nsteps:\n- {id: a, run: echo fine}\n")
         run = await hive.start(tmp_path / "flow.yaml")
-        assert (await run.result(within=9)).output == "fine"
+        assert (await run.result(within=WITHIN)).output == "fine"

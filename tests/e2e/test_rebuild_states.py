@@ -20,7 +20,8 @@ from hive_bus.bus import Bus
 from hive_bus.opening import open_bus
 from hive_bus.testing import canonical_state
 from tests.architecture.tree import ROOT
-from tests.support.hives import WITHIN, findings
+from tests.support.hives import findings
+from tests.support.patience import WITHIN
 from tests.support.rebuilt import States, strip
 from tests.support.tables import copy, rows
 

@@ -11,7 +11,8 @@ from agents.what_if import what_if
 from agents.workflows.workflow import Workflow
 from dashboard.cli.demo import git, make_repository, write_answers
 from dashboard.views import compare
-from tests.support.hives import WITHIN, bodies, finished, hive_at, script, use
+from tests.support.hives import bodies, finished, hive_at, script, use
+from tests.support.patience import WITHIN
 
 STRICT = Otherwise(prompts={"reviewer": "Be strict. Answer with the JSON object alone."})
 

@@ -9,6 +9,7 @@ from typing import Any
 from agents.model import ModelFailure, ModelReply, ModelRequest
 from agents.models.anthropic import AnthropicModel
 from tests.support.messages_server import MessagesServer, Play
+from tests.support.patience import WITHIN
 
 KEY = "sk-ant-secret-011"
 TEXT = {"type": "text", "text": "Grüße, I look at it."}
@@ -23,7 +24,7 @@ def ask(*messages: dict[str, Any], **fields: Any) -> ModelRequest:
 
 
 @contextlib.asynccontextmanager
-async def serving(*plays: Play, timeout: float = 10.0) -> AsyncIterator[tuple[MessagesServer, AnthropicModel]]:
+async def serving(*plays: Play, timeout: float = WITHIN) -> AsyncIterator[tuple[MessagesServer, AnthropicModel]]:
     """A server that plays these, and a model that asks it."""
     async with MessagesServer() as server:
         server.plays.extend(plays)
@@ -40,7 +41,7 @@ async def reply_to(play: Play, request: ModelRequest | None = None) -> ModelRepl
     return outcome
 
 
-async def failure_of(play: Play, request: ModelRequest | None = None, *, timeout: float = 10.0) -> ModelFailure:
+async def failure_of(play: Play, request: ModelRequest | None = None, *, timeout: float = WITHIN) -> ModelFailure:
     """The failure that the model makes of ``play``."""
     async with serving(play, timeout=timeout) as (_, model):
         outcome = await model.respond(request or ask())

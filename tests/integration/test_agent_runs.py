@@ -21,7 +21,8 @@ from hive_bus.events.task import TaskReady, TaskReturned
 from hive_bus.reading import FROM_BEGINNING
 from hive_core_db.records import AppendRequest, ParkedKey
 from hive_errors import AgentInvalid, AgentNotLoaded, InvalidTopic
-from tests.support.handling import WITHIN, Answered, Said, answers, number_of, running, say, until
+from tests.support.handling import Answered, Said, answers, number_of, running, say, until
+from tests.support.patience import WITHIN
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,6 +15,7 @@ from agents.models.anthropic import AnthropicModel
 from tests.integration.anthropic_client import KEY, READ, TEXT, ask, failure_of, reply_to, serving
 from tests.integration.test_anthropic import _no_proxy
 from tests.support.messages_server import Connection, MessagesServer, error, events_of, hang, reply, stream
+from tests.support.patience import WITHIN
 
 __all__ = ["_no_proxy"]
 
@@ -115,7 +116,7 @@ async def test_a_body_that_cannot_be_decoded_is_a_failed_attempt() -> None:
 async def test_what_can_never_be_sent_is_final(key: str, scheme: str) -> None:
     """An address or a key that is none fails for good, as no attempt will mend it, and the key is not shown."""
     async with MessagesServer() as server:
-        model = AnthropicModel(api_key=key, base_url=server.url.replace("http", scheme), timeout=5)
+        model = AnthropicModel(api_key=key, base_url=server.url.replace("http", scheme), timeout=WITHIN)
         failed = await model.respond(ask())
         await model.aclose()
     assert isinstance(failed, ModelFailure)
@@ -224,7 +225,7 @@ async def test_nobody_listening_is_a_connection_error() -> None:
     """A server that is not there may be there later."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        model = AnthropicModel(api_key=KEY, base_url=f"http://127.0.0.1:{taken.getsockname()[1]}", timeout=5)
+        model = AnthropicModel(api_key=KEY, base_url=f"http://127.0.0.1:{taken.getsockname()[1]}", timeout=WITHIN)
         failed = await model.respond(ask())
         await model.aclose()
     assert isinstance(failed, ModelFailure)
@@ -243,7 +244,7 @@ async def test_cancelling_closes_the_connection(play: Any) -> None:
                 await heard.wait()
             call.cancel()
         assert call.cancelled()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN):
             await server.hung_up.wait()
 
 

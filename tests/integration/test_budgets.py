@@ -22,8 +22,8 @@ from hive_bus.reading import FROM_BEGINNING
 from hive_errors import BudgetInvalid, SettingInvalid
 from tests.integration.test_usage import tell
 from tests.support.console import Console
-from tests.support.handling import WITHIN
 from tests.support.hives import differences, finished, hive_at
+from tests.support.patience import WITHIN
 from tests.support.repositories import make_checkout
 from tests.support.spending import overdrawn
 

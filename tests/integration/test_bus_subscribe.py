@@ -14,7 +14,7 @@ from hive_bus.tail import KEPT_ROWS
 from hive_core_db.records import StoredEvent
 from hive_errors import BusClosed, InvalidTopic, LogCorrupt, StoreClosed
 from tests.integration.bus_publisher import Ping, Rare
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 from tests.support.tables import tamper
 
 

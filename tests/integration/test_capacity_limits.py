@@ -20,8 +20,8 @@ from hive_errors import StoreBusy
 from tests.contract.making import request
 from tests.support.brains import pass_time
 from tests.support.capacity import Job, JobDone, Site, site
-from tests.support.handling import WITHIN
 from tests.support.hives import hive_at
+from tests.support.patience import WITHIN
 
 
 class JobCancelRequested(CancelRequested, topic="job.cancel_requested"):

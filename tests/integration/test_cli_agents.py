@@ -10,7 +10,8 @@ from subprocess import Popen
 
 import pytest
 
-from tests.support.console import WITHIN, Console
+from tests.support.console import Console
+from tests.support.patience import WITHIN
 
 BILLING = """\
 from pathlib import Path

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.console import WITHIN, Console, screen
+from tests.support.console import Console, screen
+from tests.support.patience import WITHIN
 from tests.support.postgres import Servers
 from tests.support.tables import copy, tamper
 

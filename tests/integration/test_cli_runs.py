@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.console import WITHIN, Console, screen
+from tests.support.console import Console, screen
+from tests.support.patience import WITHIN
 
 SHIP = """\
 name: ship

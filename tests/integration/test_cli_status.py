@@ -15,7 +15,8 @@ from hive_bus import Event, open_bus
 from hive_bus.envelope import encode_event
 from hive_core_db.records import AppendRequest
 from tests.integration.test_cli_agents import BILLING, BOTTLES
-from tests.support.console import WITHIN, Console, screen
+from tests.support.console import Console, screen
+from tests.support.patience import WITHIN
 
 
 class Chatter(Event, topic="chat.started"):

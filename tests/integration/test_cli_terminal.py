@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.console import WITHIN, Console, screen
+from tests.support.console import Console, screen
 from tests.support.nats_server import NatsServer
+from tests.support.patience import WITHIN
 
 STEPS = """\
 name: steps

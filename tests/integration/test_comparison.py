@@ -11,7 +11,8 @@ from dashboard.views import read_comparison, read_why
 from hive_bus import Bus
 from hive_errors import NotFound
 from tests.support.console import Console
-from tests.support.hives import EVERYBODY_APPROVED, WITHIN, hive_at, plan, script, use
+from tests.support.hives import EVERYBODY_APPROVED, hive_at, plan, script, use
+from tests.support.patience import WITHIN
 from tests.support.repositories import make_checkout
 
 

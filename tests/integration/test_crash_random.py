@@ -13,6 +13,7 @@ import pytest
 from hive_core_db.audit import audit
 from tests.conftest import DEFAULT_FAULT_SECONDS, HiveUrls
 from tests.support.crash_points import wrong
+from tests.support.patience import WITHIN
 from tests.support.simulated import vocabulary
 from tests.support.tables import file_of
 
@@ -60,7 +61,7 @@ def _one_database(url: str, ledger: Path, chance: random.Random, most: int) -> i
                 processes[victim] = _start(url, ledger)
             else:
                 break
-        end = time.monotonic() + 60
+        end = time.monotonic() + WITHIN
         assert [process.wait(timeout=max(1.0, end - time.monotonic())) for process in processes] == [0, 0]
     finally:
         for process in processes:

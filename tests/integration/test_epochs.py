@@ -21,8 +21,8 @@ from hive_core_db.store import Store
 from hive_errors import EpochOver
 from tests.contract.making import START, Clock, event, positions, request, verdict
 from tests.support.console import Console
-from tests.support.handling import WITHIN
 from tests.support.lived import audited
+from tests.support.patience import WITHIN
 
 SECOND = 1_000_000
 

@@ -11,6 +11,7 @@ from hive_bus.projection import rebuild
 from hive_core_db.admin import begin_epoch
 from tests.support.console import Console
 from tests.support.handling import number_of, running, say
+from tests.support.patience import WITHIN
 
 WORKFLOW = """
 name: ship
@@ -37,17 +38,17 @@ async def test_documents_go_on_behind_the_jump(hive_url: str) -> None:
     sums = Sums()
     async with open_bus(hive_url) as bus, running(host := ProjectionHost(bus, sums)):
         before = await say(bus, 1, 2)
-        await host.caught_up(before, within=5.0)
+        await host.caught_up(before, within=WITHIN)
     first = (await asyncio.to_thread(begin_epoch, hive_url, reason="a test")).first_position
     async with open_bus(hive_url) as bus:
         async with running(host := ProjectionHost(bus, sums)):
-            await host.caught_up(await say(bus, 3, 4), within=5.0)
+            await host.caught_up(await say(bus, 3, 4), within=WITHIN)
         view = View(bus, sums)
         assert await view.get("one") == {"sum": 10}
         assert await view.get("one", at=before) == {"sum": 3}
         assert await view.get("one", at=first - 1) == {"sum": 3}
         assert await view.get("one", at=first + 1) == {"sum": 6}
-        comparison = await rebuild(bus, sums, version=2, within=10)
+        comparison = await rebuild(bus, sums, version=2, within=WITHIN)
         assert (comparison.same, comparison.different) == (1, ())
 
 

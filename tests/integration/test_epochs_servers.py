@@ -15,8 +15,8 @@ from hive_core_db import epochs
 from hive_core_db.engine import open_store
 from hive_errors import EpochOver, StoreUnreachable
 from tests.support.console import Console
-from tests.support.handling import WITHIN
 from tests.support.lived import audited
+from tests.support.patience import WITHIN
 from tests.support.postgres import QUICK, USER, OwnServer, account, binaries, psql
 
 
@@ -54,7 +54,7 @@ class Shown:
 def tool(server: OwnServer, name: str, *words: str | Path) -> None:
     """Run one of PostgreSQL's programs as the server's user."""
     command = [binaries(server.version) / name, *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=50, check=False, **account())
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=WITHIN, check=False, **account())
     assert done.returncode == 0, done.stderr
 
 

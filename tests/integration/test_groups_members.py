@@ -14,7 +14,8 @@ from hive_bus.groups.member import GroupMember, Owned
 from hive_bus.lease import ProcessLease
 from hive_core_db.records import AppendRequest, NewEvent
 from hive_errors import BusClosed, GroupTaken
-from tests.support.handling import WITHIN, Answered, Said, answers, number_of, running, say, until
+from tests.support.handling import Answered, Said, answers, number_of, running, say, until
+from tests.support.patience import WITHIN
 from tests.support.tables import change
 
 

@@ -20,7 +20,7 @@ from hive_core_db.audit import audit
 from hive_errors import HistoryUnusable
 from tests.conftest import HiveUrls
 from tests.golden.record import HISTORIES
-from tests.support.hives import WITHIN
+from tests.support.patience import WITHIN
 
 DEMO = HISTORIES / "demo-0.1.0.jsonl"
 LARGE = "x" * 100_000

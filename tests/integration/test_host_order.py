@@ -41,7 +41,7 @@ async def slow(intent: Try, ctx: Any) -> Done:
     return Done()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @given(steps=st.lists(STEP, min_size=1, max_size=25), hosts=st.integers(1, 3), seed=st.integers(0, 2**16))
 def test_any_order_of_inputs_gives_the_state_that_a_rebuild_gives(
     steps: list[tuple[str, Any, int]], hosts: int, seed: int

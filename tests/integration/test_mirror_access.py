@@ -18,10 +18,11 @@ from hive_bus.mirror.relay import Relay
 from hive_bus.mirror.settings import NatsSettings
 from hive_errors.mirror import MirrorError, MirrorUnreachable, MirrorUnsuitable
 from tests.support.certificate import CERTIFICATE, KEY
-from tests.support.console import WITHIN, Console
+from tests.support.console import Console
 from tests.support.mirrors import equal, publish, reached
 from tests.support.nats_accounts import Signer
 from tests.support.nats_server import NatsServer
+from tests.support.patience import WITHIN
 from tests.support.tables import tamper
 
 

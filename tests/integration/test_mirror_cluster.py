@@ -24,7 +24,7 @@ SECONDS = float(os.environ.get(FAULT_SECONDS_VARIABLE, DEFAULT_FAULT_SECONDS))
 
 
 @pytest.mark.sqlite_only("what a cluster does is the same for either database, and elections take their time")
-@pytest.mark.timeout(200 + 3 * SECONDS)
+@pytest.mark.timeout(400 + 3 * SECONDS)
 async def test_the_leader_is_killed_during_load(
     hive_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_seconds: float
 ) -> None:

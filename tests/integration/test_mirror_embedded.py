@@ -15,8 +15,9 @@ from hive_bus.mirror.connection import connected
 from hive_bus.mirror.embedded import FOLDER, embedded, running
 from hive_bus.mirror.settings import NatsSettings
 from hive_errors import MirrorServerFailed, MirrorServerMissing, MirrorUnreachable
-from tests.support.console import WITHIN, Console
+from tests.support.console import Console
 from tests.support.mirrors import publish, reached
+from tests.support.patience import WITHIN
 
 
 def found(directory: Path, url: str) -> NatsSettings:

@@ -13,7 +13,6 @@ from hive_bus.groups.handler import Context, HandlerGroup, Outcome
 from hive_bus.groups.parking import discard_parked, parked_keys, retry_parked
 from hive_errors import BusClosed, NotFound
 from tests.support.handling import (
-    WITHIN,
     Answered,
     Flaky,
     Said,
@@ -25,6 +24,7 @@ from tests.support.handling import (
     until,
     waits_for_person,
 )
+from tests.support.patience import WITHIN
 
 SOON = RetryPolicy(first=0.01, longest=0.02)
 

@@ -17,7 +17,8 @@ from hive_core_db.engine import open_store
 from hive_errors.store import ServerUnsuitable, StoreUnavailable, StoreUnreachable
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, fill, positions
-from tests.support.handling import WITHIN, Answered, running, say
+from tests.support.handling import Answered, running, say
+from tests.support.patience import WITHIN
 from tests.support.postgres import PASSWORD, USER, OwnServer, account, psql, with_options
 from tests.support.sessions import session
 from tests.support.wire import make_certificate, wire

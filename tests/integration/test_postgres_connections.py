@@ -26,7 +26,7 @@ from hive_errors.store import (
 )
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, fill, positions, request, span, verdict
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 from tests.support.postgres import OwnServer, with_database
 
 CUT = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

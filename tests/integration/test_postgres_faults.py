@@ -22,7 +22,7 @@ from hive_core_db.url import PostgresUrl, parse
 from hive_errors import StoreError, StoreUnreachable
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, positions, request, span, verdict
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 from tests.support.postgres import OwnServer
 from tests.support.wire import Fault, Wire, wire
 

@@ -18,7 +18,8 @@ from hive_errors import StoreError
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, positions, request, span, verdict
 from tests.integration.test_groups_members import Notes, member
-from tests.support.handling import WITHIN, running, say, until
+from tests.support.handling import running, say, until
+from tests.support.patience import WITHIN
 from tests.support.sessions import SLOW, gate, session
 
 

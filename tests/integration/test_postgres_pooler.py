@@ -15,7 +15,7 @@ from hive_core_db.url import PostgresUrl, parse
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, claim, event, fill, insert, positions, verdicts
 from tests.contract.making import request as asked
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 from tests.support.pooler import Pooler
 
 

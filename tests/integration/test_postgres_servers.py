@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.conftest import NewDatabase
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 from tests.support.postgres import SERVER_VARIABLE, VERSIONS, OwnServer, psql
 
 # A test run that starts a server and says where; then it waits for its end.

@@ -14,7 +14,7 @@ import pytest
 from agents import lifeline
 from agents.process import CommandResult, run_command
 from hive_errors import CommandNotStarted
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 
 ENV = {"PATH": os.environ["PATH"]}
 STARTED = 2.0

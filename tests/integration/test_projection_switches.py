@@ -11,7 +11,8 @@ import pytest
 from hive_bus import Bus, Projection, ProjectionHost, Record, View, open_bus
 from hive_bus.projection import kept, rebuild, switch
 from tests.support.console import Console
-from tests.support.handling import WITHIN, number_of, running, say
+from tests.support.handling import number_of, running, say
+from tests.support.patience import WITHIN
 
 MODULE = """\
 from hive_bus import Projection

@@ -11,7 +11,8 @@ from hive_bus import Bus, Projection, ProjectionHost, Record, RetryPolicy, View,
 from hive_bus.groups.parking import discard_parked
 from hive_bus.projection import compare, encode_document, rebuild, switch
 from hive_errors import TimedOut
-from tests.support.handling import WITHIN, nothing_parked, number_of, running, say, waits_for_person
+from tests.support.handling import nothing_parked, number_of, running, say, waits_for_person
+from tests.support.patience import WITHIN
 
 Document = dict[str, Any]
 

@@ -16,9 +16,9 @@ import pytest
 from dashboard.cli.exits import FAILED
 from tests.architecture.tree import PACKAGES, ROOT
 from tests.golden.record import HISTORIES
+from tests.support.patience import WITHIN
 
 DEMO = HISTORIES / "demo-0.1.0.jsonl"
-WITHIN = 45.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from hive_bus.events.task import TaskReady
 from hive_bus.reading import FROM_BEGINNING
 from hive_bus.registry.registry import Registry
 from hive_core_db.records import AppendRequest, WorkCancel
-from tests.support.handling import WITHIN, Said, running, say, until
+from tests.support.handling import Said, running, say, until
+from tests.support.patience import WITHIN
 
 OFTEN = 0.02
 STILL = 1.5

@@ -20,7 +20,7 @@ from hive_bus.registry.crew import Crew
 from hive_bus.registry.enrolment import BUSY_AFTER, FREE_AFTER, Busyness, Enrolment, last_registrations, online_id
 from hive_bus.registry.registry import Registry
 from hive_core_db.records import AppendRequest
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 
 OFTEN = 0.02
 MAILER = Enrolment(name="mailer", capabilities=("mail",), version="1", follows=("order.*",))

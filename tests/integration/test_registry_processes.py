@@ -16,7 +16,8 @@ import pytest
 
 from hive_bus import Bus, Record, open_bus
 from hive_bus.reading import FROM_BEGINNING
-from tests.support.console import WITHIN, Console
+from tests.support.console import Console
+from tests.support.patience import WITHIN
 
 # Commands say who runs them, and one of them waits for a file. A command that is cut off says nothing.
 WAITS = """\

@@ -23,11 +23,12 @@ from hive_bus.mirror.signals import WAITING, NatsSignals, encode, token
 from hive_bus.mirror.stream import mirrored
 from hive_bus.signals import Listener, Signal
 from hive_core_db.records import Epoch, LogMeta
-from tests.support.console import WITHIN, Console
+from tests.support.console import Console
 from tests.support.mirrors import Noted, turn
 from tests.support.nats_server import NatsServer
+from tests.support.patience import WITHIN
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.sqlite_only("what is said is in no database")]
+pytestmark = pytest.mark.sqlite_only("what is said is in no database")
 
 STEP = """\
 name: slow

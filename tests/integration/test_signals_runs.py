@@ -25,8 +25,8 @@ from hive_bus.voice import EVERY
 from tests.integration.test_anthropic import _no_proxy
 from tests.support.brains import Asked, Done, Trial, Try, bench, simulated_bus
 from tests.support.claude import Claude
-from tests.support.hives import WITHIN
 from tests.support.messages_server import Connection, MessagesServer, events_of, stream
+from tests.support.patience import WITHIN
 from tests.support.repositories import make_checkout
 
 __all__ = ["_no_proxy"]

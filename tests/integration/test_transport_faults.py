@@ -16,13 +16,12 @@ from hive_bus.mirror.connection import connected
 from hive_bus.mirror.encoding import EXPECTED_SEQUENCE, encode
 from hive_bus.mirror.relay import Relay
 from hive_core_db.records import Epoch
-from tests.support.console import WITHIN
 from tests.support.followers import following, in_epoch
 from tests.support.mirrors import QUICK, TICK, publish, reached, relaying, turn
 from tests.support.nats_server import DropsAnswers, NatsServer
+from tests.support.patience import WITHIN
 
 # Servers start, die and start again.
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from hive_bus.mirror.reader import Reader
 from hive_bus.mirror.settings import NatsSettings
 from hive_core_db.records import StoredEvent
 from tests.support.followers import feeding, following, until
-from tests.support.handling import WITHIN, Answered, Said, answers, running
+from tests.support.handling import Answered, Said, answers, running
 from tests.support.mirrors import Noted, publish, relaying
 from tests.support.nats_server import NatsServer
+from tests.support.patience import WITHIN
 
-pytestmark = pytest.mark.timeout(180)
 ODD = 'grün, 50 %\n\ttab: "quoted" \U0001f41d'
 
 

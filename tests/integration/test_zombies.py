@@ -18,7 +18,7 @@ from tests.conftest import NewDatabase
 from tests.integration.group_process import Spoken
 from tests.integration.test_groups_processes import processes, start, stop
 from tests.integration.zombie_process import LISTENERS, Asked, Gate, Heard, Nothing
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 from tests.support.simulated import vocabulary
 
 TTL = 1.0

@@ -210,7 +210,7 @@ async def work(
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=settings().max_examples // 4)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_everything_is_done_once_and_in_order(
     items: list[Item], orders: list[str], members: int, lives: float, seed: int
 ) -> None:

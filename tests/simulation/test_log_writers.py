@@ -16,6 +16,7 @@ from hive_core_db.audit import audit
 from hive_core_db.records import Appended, StoredEvent
 from tests.conftest import FAULT_SEED_VARIABLE
 from tests.contract.making import event, request
+from tests.support.patience import WITHIN
 from tests.support.sessions import SLOW, gate
 from tests.support.tables import file_of
 from tests.support.writers import END, Reader, World, Writer, disagreements
@@ -87,7 +88,7 @@ async def _slow_commit(url: str, bus: Bus, world: World) -> None:
     slow = request(event(topic=SLOW))
     async with _held(url) as release, asyncio.TaskGroup() as tasks:
         appending = tasks.create_task(bus.writer.append(slow))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             while world.waiting < WRITERS:
                 await asyncio.sleep(0)
         assert not appending.done()

@@ -56,7 +56,7 @@ CHAIN = [
 """Forks of forks: one of what its parent had inherited, one of a parent's very last event."""
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(1200)
 def test_what_replay_promises() -> None:
     """Redrive is silent, `at(P)` is what was live then, nothing differs from itself, a fork's prefix is its parent's."""
     seen: Counter[str] = Counter()

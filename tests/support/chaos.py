@@ -26,11 +26,12 @@ from hive_bus.surely import patiently
 from hive_errors import NothingWaits
 from tests.support.chaos_world import Fault, World, faults, starts, workflow
 from tests.support.hives import differences, findings
+from tests.support.patience import WITHIN
 from tests.support.postgres import OwnServer
 
 WORKERS = 3
 ENDS = {"workflow.completed", "workflow.failed", "workflow.cancelled"}
-CALM_SECONDS = 90.0
+CALM_SECONDS = 300.0
 """So long everything may take that is still to be done when the faults are over."""
 
 
@@ -91,7 +92,7 @@ class Worker:
         """End it in an orderly way, as soon as it serves; its exit code."""
         assert self.process is not None
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WITHIN):
             await self.process.stdout.readline()
             self.signal(signal.SIGTERM)
             return await self.process.wait()

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import WITHIN
+
 HIVE = str(Path(sys.executable).with_name("hive"))
-WITHIN = 45.0
-"""Seconds that a command may take: below the limit of a test."""
 _CONTROL = re.compile(r"\x1b\[\??([0-9;]*)([A-Za-z])|([\r\n\b])|([^\x1b\r\n\b]+)")
 
 

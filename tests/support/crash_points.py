@@ -21,7 +21,7 @@ from tests.support.postgres import Databases
 from tests.support.simulated import unsound
 from tests.support.tables import rows
 
-PATIENCE = 30
+PATIENCE = 100
 
 
 def in_child(work: Callable[[], object], *, patience: int = PATIENCE) -> int:

@@ -12,9 +12,7 @@ from hive_bus import Bus, Event, Record
 from hive_bus.groups.handler import Context, Outcome
 from hive_bus.groups.parking import parked_keys
 from hive_core_db.records import ParkedKey
-
-WITHIN = 45.0
-"""Seconds for what must come, however busy the machine is: below the limit of a test."""
+from tests.support.patience import WITHIN
 
 
 class Said(Event, topic="test.said"):

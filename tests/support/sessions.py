@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from hive_core_db.postgres.driver import Connection, connect
 from hive_core_db.url import PostgresUrl, parse
-from tests.support.handling import WITHIN
+from tests.support.patience import WITHIN
 
 SLOW = "slow.commit"
 """Events of this topic do not commit while a `Gate` is closed."""

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hive_core_db.url import SqliteUrl, parse
+from tests.support.patience import WITHIN
 from tests.support.postgres import binaries, psql, with_database
 
 
@@ -68,7 +69,7 @@ def dump(url: str) -> str:
     path = file_of(url)
     if path is None:
         command = [str(binaries(18) / "pg_dump"), "--inserts", "-d", url]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=WITHIN).stdout
     with closing(sqlite3.connect(path)) as db:
         return "\n".join(db.iterdump())
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tests.support.patience import WITHIN
+
 Fault = Literal["cut", "half", "no answer"]
 APPEND = b"hive_append"
 # What a server says behind every answer: the transaction is over, the next request may come (protocol, message ReadyForQuery).
@@ -182,7 +184,9 @@ def make_certificate(place: Path, name: str) -> tuple[Path, Path]:
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
         "-addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:TRUE"
     )
-    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=20)
+    subprocess.run(
+        [*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=WITHIN
+    )
     both = place / f"{name}.pem"
     both.write_bytes(key.read_bytes() + certificate.read_bytes())
     return both, certificate

@@ -17,6 +17,7 @@ import pytest
 
 from hive_bus import Event, EventBus, create_task_event, get_event_bus
 from hive_errors import BlockingCall, BusClosed, NotFound, PayloadRefused, UnsupportedUrl
+from tests.support.patience import WITHIN
 
 
 class Tick(Event, topic="blocking_test.tick"):
@@ -200,7 +201,7 @@ def test_a_program_ends_without_closing(tmp_path: Path, end: str, code: int) -> 
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=WITHIN,
         check=False,
     )
     assert (run.returncode, run.stdout) == (code, "1 1\n")

@@ -17,6 +17,7 @@ from hive_bus.signals import LONGEST, QUEUE, Listener, Signal, Signals
 from hive_bus.underway import KEPT, MOST, Underway
 from hive_bus.voice import EVERY, Voice, unfinished
 from hive_core_db.records import StoredEvent
+from tests.support.patience import WITHIN
 
 
 def record(topic: str, *, event_id: str = "e", causation_id: str | None = None, **data: object) -> Record:
@@ -143,7 +144,7 @@ class TestVoice:
         def work() -> None:
             for number in range(5000):
                 voice.say(f"{number},")
-            goes_on.wait(5)
+            goes_on.wait(WITHIN)
             voice.say("late")
 
         with signals.listen() as listener:

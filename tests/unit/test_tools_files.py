@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from agents.tool import ToolContext, ToolOutcome
 from agents.tools import builtin_tools
+from tests.support.patience import WITHIN
 
 TOOLS = builtin_tools()
 
 
 async def call(root: Path, name: str, **input: object) -> ToolOutcome:  # noqa: A002
     """Call a tool in a workspace."""
-    return await TOOLS.call(name, input, ToolContext(root=root, idempotency_key="key", timeout=10))
+    return await TOOLS.call(name, input, ToolContext(root=root, idempotency_key="key", timeout=WITHIN))
 
 
 class TestRead:

@@ -17,6 +17,7 @@ from agents.tool import ToolContext, ToolOutcome
 from agents.tools import builtin_tools
 from agents.tools.rooted import Rooted
 from hive_errors import PathOutsideWorkspace
+from tests.support.patience import WITHIN
 
 SECRET = "the secret outside"
 TOOLS = builtin_tools()
@@ -36,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 async def call(root: Path, name: str, **input: object) -> ToolOutcome:  # noqa: A002
     """Call a tool in a workspace."""
-    return await TOOLS.call(name, input, ToolContext(root=root, idempotency_key="key", timeout=10))
+    return await TOOLS.call(name, input, ToolContext(root=root, idempotency_key="key", timeout=WITHIN))
 
 
 OUTSIDE = [
