@@ -128,7 +128,9 @@ field_names = st.sampled_from(
     name=st.sampled_from([one.spec.name for one in every_tool() if one.spec.name != "command"]),
     given_input=st.dictionaries(field_names | st.text(max_size=5), json_values, max_size=4),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 def test_whatever_is_given_an_outcome_comes_back_that_the_log_takes(
     name: str,
     given_input: dict[str, Any],

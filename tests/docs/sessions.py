@@ -22,6 +22,7 @@ _ALIKE = (
     (re.compile(r"\b\d+(?:\.\d+)? (?:ms|s|min \d\d s)(?=\W|$)"), "SECONDS"),
     (re.compile(r"SECONDS(?:[ \t]+SECONDS)+"), "SECONDS"),
     (re.compile(r"\b[0-9a-hjkmnp-tv-z]{10}\b"), "RUN"),
+    (re.compile(r"\b\d+k(?= in\b)"), "NUMBER"),
     (re.compile(r"\bapproved by \S+"), "approved by SOMEBODY"),
     (re.compile(r"\b(?:Linux|Darwin)\b"), "SYSTEM"),
     (re.compile(r"[░▒█]+[░▒█ ]*"), "BAR "),

@@ -23,6 +23,7 @@ from hive_core_db.engine import open_store
 from hive_errors import StoreUnavailable, UndecodableEvent
 from tests.support.hives import (
     EVERYBODY_APPROVED,
+    WITHIN,
     bodies,
     findings,
     finished,
@@ -34,7 +35,7 @@ from tests.support.hives import (
 )
 from tests.support.patience import WITHIN
 from tests.support.repositories import make_checkout
-from tests.support.tables import change, sqlite_url
+from tests.support.tables import change, file_of, sqlite_url
 
 SIZE = 4 * 1024 * 1024
 NOTE = "n" * 40_000
@@ -228,9 +229,11 @@ async def test_an_unregistered_topic_disturbs_nobody(tmp_path: Path, hive_url: s
 
 
 def _insert(url: str, run: str, topic: str, payload: str) -> None:
-    """Append as a program of another version does: behind the last event, into a stream of its own."""
+    """Append as a program of another version does: behind the last event, into a stream of its own, when nobody else appends."""
+    head = [] if file_of(url) is not None else ["SELECT hive_lock_head()"]
     change(
         url,
+        *head,
         "INSERT INTO events (position, event_id, stream, version, topic, correlation_id, source, schema_version, payload, "
         "digest, append_first, occurred_at, recorded_at) "
         f"SELECT max(position) + 1, 'foreign-1', '{run}/foreign', 1, '{topic}', '{run}', 'foreign', 1, '{payload}', "

@@ -98,7 +98,7 @@ def test_a_killed_demo_is_completed_by_an_up(tmp_path: Path) -> None:
     server = console.start("up")
     try:
         followed = console.start("trace", "@", "--as", "log", "--follow")
-        out, _ = followed.communicate(timeout=40)
+        out, _ = followed.communicate(timeout=2 * WITHIN)
         assert "workflow.completed" in out.splitlines()[-1]
     finally:
         server.send_signal(signal.SIGTERM)

@@ -21,7 +21,7 @@ from tests.support.repositories import git, make_checkout
 RUN = "killed-again"
 KILLS = 6
 STEP = (8, 30)
-"""How much longer the log is when the next kill comes: an effect that three processes died over is given up, by design."""
+"""How much longer the log is when the next kill comes."""
 _NAME = re.compile(r"echo ([a-z]+-\d) >>")
 
 
@@ -156,6 +156,7 @@ async def completed_by_up(goal: Goal) -> int:
     return asked
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("seed", "complete"), [(1, completed_by_run), (2, completed_by_up)])
 async def test_a_goal_survives_kill_9_at_any_moment(
     tmp_path: Path, console_database: str, seed: int, complete: Callable[[Goal], Awaitable[int]]

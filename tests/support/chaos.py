@@ -234,6 +234,8 @@ class Chaos:
                         return
                     self.report.figures["doubts"] += 1
                     await self._grant(hive, run, task, grant=random.random() < 0.5)
+                    # Whoever watches may hear of the answer after the next look at what is in doubt.
+                    tasks.discard(task)
             await self.settled()
             if self.report.wrong:
                 return

@@ -222,7 +222,7 @@ def test_a_quoted_value_is_one_word_in_a_real_shell(place: str, shell: str, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(value=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=80))
 def test_any_value_is_one_word(value: str, tmp_path: Path) -> None:
     """Whatever text a step printed, the shell hands it on unchanged."""
@@ -267,7 +267,7 @@ _FRAGMENTS = st.sampled_from(
 _ATTACKS = st.sampled_from([value for value in HOSTILE if "touch" in value])
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(before=st.lists(_FRAGMENTS, max_size=6), after=st.lists(_FRAGMENTS, max_size=3), value=_ATTACKS)
 def test_no_accepted_place_lets_a_value_run(before: list[str], after: list[str], value: str, tmp_path: Path) -> None:
     """However oddly a command is put together: if the value may stand there, real shells do not run it."""

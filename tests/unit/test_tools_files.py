@@ -183,7 +183,11 @@ class TestEdit:
         new=st.text(max_size=5),
         after=st.text(max_size=20),
     )
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
     def test_editing_is_replacing(self, before: str, old: str, new: str, after: str, tmp_path: Path) -> None:
         """Whatever the text, the file is what `replace` would make of it, or untouched with an error."""
         text = before + old + after
