@@ -90,6 +90,7 @@ async def same(bus: Bus, client: Process, first: int, last: int) -> None:
     assert client.returncode == 0
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.sqlite_only("what is on NATS is the same for either database, and so many events are costly")
 async def test_the_official_client_sees_every_position_once_and_in_order(hive_url: str, tmp_path: Path) -> None:
     """A hundred thousand events, while they are relayed, with every documented header; then from the middle."""
@@ -112,6 +113,7 @@ async def test_the_official_client_sees_every_position_once_and_in_order(hive_ur
             await relay.wait()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.sqlite_only("what is on NATS is the same for either database")
 async def test_the_official_client_notices_a_new_epoch(hive_url: str, tmp_path: Path) -> None:
     """What it followed is not what comes next: it says so and ends."""

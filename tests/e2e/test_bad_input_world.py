@@ -275,7 +275,9 @@ async def test_a_handler_that_raises_is_parked_and_the_run_goes_on(tmp_path: Pat
     async with hive_at(hive_url, tmp_path) as hive, asyncio.TaskGroup() as group:
         watching = group.create_task(watcher.run(hive.bus))
         async with hive.bus.subscribe("agent.online", start=0) as online:
-            await anext(online)
+            async for here in online:
+                if here.data["name"] == "watcher":
+                    break
         async with asyncio.timeout(WITHIN), hive.bus.subscribe("system.parked", start=0) as parked:
             run = await hive.start(flow(tmp_path, "- {id: a, run: echo a}\n- {id: b, run: echo b}\n"))
             result, _ = await finished(run)

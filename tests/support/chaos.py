@@ -35,6 +35,10 @@ CALM_SECONDS = 300.0
 """So long everything may take that is still to be done when the faults are over."""
 
 
+TICK = 20_000
+"""Microseconds by which the time of a file may be behind the clock."""
+
+
 class Server(Protocol):
     """A database server of one's own."""
 
@@ -282,7 +286,7 @@ class Chaos:
             self.report.figures["refused by the world"] += 1
             first = done[act.key]
             # Whoever asked while the other's attempt was still under way could not know.
-            if first.attempt < act.attempt and first.time < claimed[act.key, act.attempt]:
+            if first.attempt < act.attempt and first.time + TICK < claimed[act.key, act.attempt]:
                 found.append(f"reconcilable effect {act.key} was tried again by attempt {act.attempt}, not asked about")
         return found
 
