@@ -7,8 +7,8 @@ A sampling thread looks at every callback that is running on any event loop of t
 * *computes*: one callback has used ``COMPUTE_LIMIT`` seconds of processor time.
 
 Neither counts wall time alone, so a machine that is busy or stalled accuses nobody: a thread that could run but gets no processor is not
-asleep and uses no processor time, and while the whole machine stands still the sampler takes no samples. Both facts come from ``/proc``:
-outside Linux the watchdog is blind. A helper in ``tests/support`` that waits for a program (psql, a server that starts) is excused, and so
+asleep and uses no processor time, and while the whole machine stands still the sampler takes no samples. A wait for the interpreter's own
+lock is many short sleeps, any other wait for a lock is one. All of this comes from ``/proc``: outside Linux the watchdog is blind. A helper in ``tests/support`` that waits for a program (psql, a server that starts) is excused, and so
 is an import: it happens once in a process, and takes what a cold disk and a compiler take.
 """
 
@@ -43,7 +43,7 @@ class _Sighting:
 
     handle: events.Handle
     processor_at_start: float
-    place: tuple[CodeType, int] | None = None
+    place: tuple[CodeType, int, int] | None = None
     asleep_since: float = 0.0
     seen_asleep: int = 0
     reported: bool = False
@@ -117,17 +117,16 @@ class LoopWatchdog:
         if processor - seen.processor_at_start > self._compute_limit:
             self._report(seen, thread, f"computed for {processor - seen.processor_at_start:.2f} s")
             return
-        self._look_for_sleep(seen, thread, asleep=asleep)
+        self._look_for_sleep(seen, thread, _sleeps_of(native) if asleep else None)
 
-    def _look_for_sleep(self, seen: _Sighting, thread: int, *, asleep: bool) -> None:
+    def _look_for_sleep(self, seen: _Sighting, thread: int, sleeps: int | None) -> None:
         frame = sys._current_frames().get(thread)
         now = time.monotonic()
-        if frame is None or not asleep:
+        if frame is None or sleeps is None:
             seen.place = None
             return
-        place = (frame.f_code, frame.f_lasti)
+        place = (frame.f_code, frame.f_lasti, sleeps)
         if place != seen.place:
-            # Waiting for the interpreter's lock is a sleep too, but between two such waits the callback moves on.
             seen.place, seen.asleep_since, seen.seen_asleep = place, now, 0
             return
         seen.seen_asleep += 1
@@ -171,3 +170,19 @@ def _state_of(native: int) -> tuple[bool, float] | None:
     state, *numbers = stat[stat.rindex(b")") + 2 :].split()
     user, system = int(numbers[10]), int(numbers[11])
     return state == b"S", (user + system) / _TICKS_PER_SECOND
+
+
+def _sleeps_of(native: int) -> int | None:
+    """How often a thread that waits for a lock has gone to sleep so far, 0 for one that waits for anything else.
+
+    A thread wakes every few milliseconds to ask for the interpreter's lock: where others compute, it may do so for long.
+    """
+    task = Path(f"/proc/self/task/{native}")
+    try:
+        waits_in, status = (task / "wchan").read_text(), (task / "status").read_text()
+    except OSError:  # as above
+        return None
+    # Where the kernel does not say what a thread waits for, it may be a lock.
+    if waits_in not in {"", "0"} and not waits_in.startswith("futex"):
+        return 0
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])

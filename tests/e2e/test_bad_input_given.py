@@ -36,7 +36,6 @@ from hive_errors import WorkflowFileError
 from tests.support.hives import (
     APPROVED,
     EVERYBODY_APPROVED,
-    WITHIN,
     bodies,
     differences,
     finished,

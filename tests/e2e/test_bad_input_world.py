@@ -23,7 +23,6 @@ from hive_core_db.engine import open_store
 from hive_errors import StoreUnavailable, UndecodableEvent
 from tests.support.hives import (
     EVERYBODY_APPROVED,
-    WITHIN,
     bodies,
     findings,
     finished,
@@ -127,7 +126,7 @@ async def test_a_full_disk_in_mid_run(
     assert result.status == "completed"
     assert [body["task_id"] for body in bodies(records, "task.completed")] == [f"s{n}" for n in range(6)]
     assert ledger.read_text().split() == list("012345")
-    assert findings(url) == []
+    assert await asyncio.to_thread(findings, url) == []
 
 
 async def said(name: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -193,7 +192,7 @@ async def test_a_file_locked_by_another_program_in_mid_run(
     assert result.status == "completed"
     assert "database is locked" not in str([record.data for record in records])
     assert ledger.read_text().split() == list("0123")
-    assert findings(hive_url) == []
+    assert await asyncio.to_thread(findings, hive_url) == []
 
 
 async def locked(other: sqlite3.Connection) -> None:

@@ -13,20 +13,21 @@ from agents import Hive, Otherwise, Run
 from agents.tools import builtin_tools
 from agents.tools.function import tool
 from agents.workflows.workflow import Workflow
-from dashboard.cli.demo import git, make_repository, write_answers
+from dashboard.cli.demo import make_repository, write_answers
 from hive_bus import EffectClass, Record
 from hive_bus.lineage import end_of_append
 from hive_errors import EditRefused, MomentInvalid, RunExists
 from tests.conftest import DEFAULT_FAULT_SECONDS
 from tests.support.hives import bodies, finished, hive_at, script, topics, use
 from tests.support.patience import WITHIN
+from tests.support.repositories import git
 
 AT_ONCE = 4
 
 
 async def demo(url: str, directory: Path) -> tuple[Hive, str]:
     """A hive on the demo's repository, and the goal."""
-    goal = make_repository(directory / "jars")
+    goal = await asyncio.to_thread(make_repository, directory / "jars")
     answers = write_answers(directory / "answers.json")
     return Hive(url, workspace=directory / "jars", model=f"scripted:{answers}"), goal
 
@@ -63,16 +64,16 @@ async def test_a_fork_at_any_position_of_the_demo_completes(
             async with places:
                 branch = await hive.fork(run.id, at=position)
                 result, _ = await finished(branch)
-                return position, result.status, git(tmp_path / "jars", "rev-parse", f"{result.commit}^{{tree}}").strip()
+                return position, result.status, git(tmp_path / "jars", "rev-parse", f"{result.commit}^{{tree}}")
 
         found = await asyncio.gather(*map(forked, chosen))
-        tree = git(tmp_path / "jars", "rev-parse", "main^{tree}").strip()
+        tree = git(tmp_path / "jars", "rev-parse", "main^{tree}")
         assert found == [(position, "completed", tree) for position in chosen]
 
 
 async def test_a_fork_before_an_edit_begins_at_the_commit_of_that_moment(hive_url: str, tmp_path: Path) -> None:
     """The worktree is what the tool call before had left; what came afterwards is not in it."""
-    make_repository(tmp_path / "jars")
+    await asyncio.to_thread(make_repository, tmp_path / "jars")
     write = [use("write", path="a", content="1"), use("write", path="b", content="2"), {"text": "done"}]
     look = [use("write", path="a", content="1"), use("list", path="."), {"text": "seen"}]
     first = script(tmp_path / "write.json", drone={"a": write})
@@ -95,7 +96,7 @@ async def test_a_fork_before_an_edit_begins_at_the_commit_of_that_moment(hive_ur
 
 async def test_another_model_goes_on_from_there(hive_url: str, tmp_path: Path) -> None:
     """The shared calls are not made again; the call that was open is made to the other model, which sees what was said."""
-    make_repository(tmp_path / "jars")
+    await asyncio.to_thread(make_repository, tmp_path / "jars")
     steps = [{"text": "I look.", **use("list", path=".")}, {"text": "first"}]
     first = script(tmp_path / "one.json", drone={"a": steps})
     second = script(tmp_path / "two.json", drone={"a": [{"text": "never heard"}, {"text": "second"}]})
@@ -140,7 +141,7 @@ async def test_people_are_asked_again(hive_url: str, tmp_path: Path) -> None:
 
 async def test_what_is_unsafe_is_blocked_in_a_branch(hive_url: str, tmp_path: Path) -> None:
     """A drone is told so and goes on without; a step fails and says why; both run where it is allowed."""
-    make_repository(tmp_path / "jars")
+    await asyncio.to_thread(make_repository, tmp_path / "jars")
     sent: list[str] = []
 
     @tool(effect=EffectClass.UNSAFE)
@@ -172,7 +173,7 @@ async def test_what_is_unsafe_is_blocked_in_a_branch(hive_url: str, tmp_path: Pa
 
 async def test_an_edited_event_is_what_the_branch_goes_on_from(hive_url: str, tmp_path: Path) -> None:
     """Another answer of a model, put in its place; what has no such body, or is not inherited, is refused."""
-    make_repository(tmp_path / "jars")
+    await asyncio.to_thread(make_repository, tmp_path / "jars")
     model = script(tmp_path / "one.json", drone={"a": [{"text": "no"}]})
     async with hive_at(hive_url, tmp_path / "jars", model=model) as hive:
         run = await hive.start(one_step(prompt="Well?"))

@@ -12,7 +12,6 @@ import pytest
 from hive_errors import NotARepository, UncommittedChanges
 from tests.support.hives import (
     EVERYBODY_APPROVED,
-    WITHIN,
     bodies,
     finished,
     hive_at,

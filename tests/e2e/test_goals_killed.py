@@ -156,7 +156,6 @@ async def completed_by_up(goal: Goal) -> int:
     return asked
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("seed", "complete"), [(1, completed_by_run), (2, completed_by_up)])
 async def test_a_goal_survives_kill_9_at_any_moment(
     tmp_path: Path, console_database: str, seed: int, complete: Callable[[Goal], Awaitable[int]]

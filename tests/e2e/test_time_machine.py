@@ -29,7 +29,6 @@ async def told(tmp_path: Path, console_database: str) -> str:
     return output.decode()
 
 
-@pytest.mark.timeout(300)
 async def test_one_script_tells_it_all(told: str) -> None:
     """Run, kill, recover, trace, fork with another model, diff, why, cost: each part says what it must, and nothing was made up."""
     marks = ("run first ✓ completed", "run second ✓ completed", "effects: 3 reused", "↳", "\nbranch ")

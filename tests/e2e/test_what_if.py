@@ -9,17 +9,18 @@ from agents import Hive, Otherwise
 from agents.tools import builtin_tools
 from agents.what_if import what_if
 from agents.workflows.workflow import Workflow
-from dashboard.cli.demo import git, make_repository, write_answers
+from dashboard.cli.demo import make_repository, write_answers
 from dashboard.views import compare
 from tests.support.hives import bodies, finished, hive_at, script, use
 from tests.support.patience import WITHIN
+from tests.support.repositories import git
 
 STRICT = Otherwise(prompts={"reviewer": "Be strict. Answer with the JSON object alone."})
 
 
 async def demo(hive_url: str, directory: Path) -> tuple[Hive, str, str]:
     """A hive on the demo's repository, the goal, and the model."""
-    goal = make_repository(directory / "jars")
+    goal = await asyncio.to_thread(make_repository, directory / "jars")
     model = f"scripted:{write_answers(directory / 'answers.yaml')}"
     return Hive(hive_url, workspace=directory / "jars", model=model), goal, model
 
@@ -78,7 +79,7 @@ async def test_what_is_new_goes_live_where_that_is_asked_for(hive_url: str, tmp_
 
 async def test_the_same_command_before_and_after_a_fix_is_answered_rightly(hive_url: str, tmp_path: Path) -> None:
     """Each call has the answer of its own tree: it failed, was mended, and passed, and does so again."""
-    make_repository(tmp_path / "jars")
+    await asyncio.to_thread(make_repository, tmp_path / "jars")
     check = use("command", command="test -f fixed && echo good || echo bad")
     model = script(
         tmp_path / "a.json", drone={"a": [check, use("write", path="fixed", content="1"), check, {"text": "."}]}
