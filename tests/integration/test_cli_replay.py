@@ -72,7 +72,7 @@ def test_waits_are_as_long_as_they_were_and_long_ones_are_cut(tmp_path: Path) ->
 
     async def main(loop: SimulatedLoop) -> None:
         clock = Clock()
-        store = await open_store(f"sqlite:///{tmp_path / 'hive.db'}", now=clock, inline=True)
+        store = await open_store(f"sqlite:///{tmp_path / 'hive.db'}", now=clock, inline=True, durable=False)
         async with open_bus(store=store) as bus:
             for seconds in (0.5, 3600.0, 0.0):
                 await bus.publish(Beat(), correlation_id="beats")

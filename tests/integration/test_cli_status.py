@@ -85,7 +85,9 @@ def test_status_tells_what_was_done_and_what_waits_for_nobody(hive: Console, ser
     assert (queues["task:bottle"]["activity"]["ended"], queues["task:bottle"]["agents"]) == (1, 1)
     assert queues["task:bottle"]["activity"]["worked"][0] >= 0
     assert (queues["task:nobody"]["queued"], queues["task:nobody"]["agents"]) == (1, 0)
-    assert told["attention"] == ["1 of task:nobody waits, and nobody online can take it"]
+    # That the machine is slow may be said as well: it is true of many that run tests.
+    needs = [line for line in told["attention"] if ": loop: " not in line and ": database: " not in line]
+    assert needs == ["1 of task:nobody waits, and nobody online can take it"]
     assert told["runs_since"] == {"requested": 2, "completed": 1, "failed": 0, "cancelled": 0}
     assert {process["owner"] for process in told["processes"]} == {"hive", "agent/billing"}
     shown = hive("status").out

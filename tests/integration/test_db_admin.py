@@ -323,12 +323,12 @@ def test_doctor_looks_at_the_server(new_database: NewDatabase, tmp_path: Path) -
     console = Console(tmp_path, new_database())
     found = {one["name"]: one for one in console("doctor", "--json").json}
     assert found["server"]["found"].startswith("PostgreSQL 18")
-    assert {name: found[name]["level"] for name in ("isolation", "clock", "connections", "round trip")} == {
+    assert {name: found[name]["level"] for name in ("isolation", "clock", "connections")} == {
         "isolation": "ok",
         "clock": "ok",
         "connections": "ok",
-        "round trip": "ok",
     }
+    assert found["round trip"]["level"] in {"ok", "note"}, "a busy machine is a distance too"
     assert (found["durability"]["level"], found["database"]["level"]) == ("problem", "note")
     assert console("db", "upgrade").code == 0
     found = {one["name"]: one for one in console("doctor", "--json").json}

@@ -121,7 +121,7 @@ async def test_a_copy_of_a_log_that_is_alive_does_not_take_its_place(
         async with open_bus(f"sqlite:///{staging}", source="staging") as other:
             await publish(other, 50)
             with pytest.raises(MirrorNotOurs, match="copy of one that is alive"):
-                await Relay(other, nats.settings(), silence=1.5, patience=3).run()
+                await Relay(other, nats.settings(), silence=2.5, patience=4).run()
         await equal(nats.settings(), bus, await publish(bus, 10))
 
 

@@ -21,7 +21,7 @@ from tests.integration.zombie_process import LISTENERS, Asked, Gate, Heard, Noth
 from tests.support.patience import WITHIN
 from tests.support.simulated import vocabulary
 
-TTL = 1.0
+TTL = 2.0
 RIDDLE = "riddle-1"
 
 Process = asyncio.subprocess.Process
