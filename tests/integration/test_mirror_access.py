@@ -76,9 +76,10 @@ async def test_tls_with_a_certificate_of_this_side(tmp_path: Path) -> None:
         url = f"tls://localhost:{server.port}"
         async with connected(NatsSettings(url=url, **mine)) as connection:
             await connection.ask("INFO")
-        for lacking in ("tls_ca", "tls_cert"):
+        # Who refuses a server says why; who is refused finds the connection ended, in whatever words at that moment.
+        for lacking, why in (("tls_ca", "certificate"), ("tls_cert", "")):
             some = {key: value for key, value in mine.items() if key != lacking}
-            with pytest.raises(MirrorUnreachable, match=r"(?i)certificate|connection|broken pipe"):
+            with pytest.raises(MirrorUnreachable, match=rf"(?i){why}"):
                 async with connected(NatsSettings(url=url, **some)):
                     pass
 
