@@ -34,23 +34,24 @@ async def test_a_failure_is_an_error_with_everything_it_said(tmp_path: Path) -> 
     assert (outcome.is_error, outcome.exit_code, outcome.truncated) == (True, 3, False)
 
 
-@pytest.mark.parametrize(("given", "limit"), [(0.1, 30.0), (None, 0.1), (30.0, 0.1)])
+@pytest.mark.parametrize(("given", "limit"), [(1.0, 1000.0), (None, 1.0), (1000.0, 1.0)])
 async def test_the_shortest_limit_ends_it(tmp_path: Path, given: float | None, limit: float) -> None:
     """The call's own or the step's: what was said until then is kept, and the outcome says what happened."""
     ctx = ToolContext(root=tmp_path, idempotency_key="key", timeout=limit)
     outcome = await command.call({"command": "echo hello; sleep 1000", "timeout": given}, ctx)
-    assert outcome.output.startswith("hello\n[ended after 0.")
+    assert outcome.output.startswith("hello\n[ended after ")
     assert outcome.is_error
     assert outcome.data["timed_out"] is True
 
 
 async def test_the_policy_s_limits_hold_without_any_other(tmp_path: Path) -> None:
     """Time and output have limits though nobody named one."""
-    ctx = ToolContext(
-        root=tmp_path, idempotency_key="key", policy=Policy(command_timeout=0.1, command_output_max=10_000)
-    )
-    assert "too long" in (await command.call({"command": "sleep 1000"}, ctx)).output
-    assert "too much" in (await command.call({"command": "yes"}, ctx)).output
+    for line, policy, said in (
+        ("sleep 1000", Policy(command_timeout=0.1), "too long"),
+        ("yes", Policy(command_output_max=10_000), "too much"),
+    ):
+        ctx = ToolContext(root=tmp_path, idempotency_key="key", policy=policy)
+        assert said in (await command.call({"command": line}, ctx)).output
 
 
 async def test_output_is_streamed_and_storable(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -206,21 +207,20 @@ def test_a_link_swapped_in_during_a_call_is_not_followed(root: Path, name: str, 
     rooted = Rooted(root, DEFAULT_POLICY)
     swapper = threading.Thread(target=swap)
     swapper.start()
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     try:
-        for _ in range(int(2000 * fault_seconds)):
+        # Until the race was hit, and often.
+        while seen.total() < 2000 * fault_seconds or len(seen) < 2 or not seen["harmless"]:
             try:
                 with rooted.open_file("spot/secret.txt") as (handle, _):
                     text = os.read(handle, 100).decode()
             except Exception as problem:  # noqa: BLE001  which refusals there are is what the test counts
                 text = type(problem).__name__
-            seen[text] = seen.get(text, 0) + 1
+            seen[text] += 1
     finally:
         stop.set()
         swapper.join()
     assert set(seen) <= {"harmless", "PathOutsideWorkspace", "PathUnusable"}
-    assert seen["harmless"] > 0
-    assert len(seen) > 1, "the race was never hit"
 
 
 def test_the_workspace_itself_may_lie_behind_a_link(root: Path) -> None:
