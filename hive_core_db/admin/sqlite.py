@@ -142,7 +142,7 @@ def restore(address: SqliteUrl, file: Path, now: Callable[[], int]) -> Restored:
                 _, _, epoch, head = copy.execute(LOG).fetchone()
                 copy.backup(target, progress=lambda status, _left, _all: _not_for_ever(status, address))
                 target.execute("PRAGMA journal_mode=WAL")
-                fold_wal(target, _wal(address.path), 0, BUSY_TIMEOUT)
+                fold_wal(target, _wal(address.path), 0)
     except sqlite3.Error as error:
         raise translate(error, address, BUSY_TIMEOUT) from error
     finally:

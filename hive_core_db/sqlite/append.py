@@ -23,6 +23,7 @@ from hive_core_db.records import AppendRequest, ParkChange, ParkKey, Refused, St
 from hive_core_db.sqlite.blobs import KEEP_BLOB, PUT_BLOB
 from hive_core_db.sqlite.connection import Now, immediate
 from hive_core_db.sqlite.facts import SqliteFacts
+from hive_core_db.sqlite.lock import begin, commit
 from hive_core_db.sqlite.view_changes import view_statements
 from hive_core_db.sqlite.work_changes import DELETE, INSERT, RAISE_QUEUE, UPDATE
 from hive_errors.store import LogCorrupt, PayloadTooLarge, ValueRefused
@@ -122,14 +123,14 @@ class Appender:
                 db.executemany(PUT_BLOB, [(event.digest, body, now) for event, body in bodies])
 
     def _attempt(self, db: sqlite3.Connection, batch: Sequence[AppendRequest], *, look: bool) -> list[Verdict]:
-        db.execute("BEGIN IMMEDIATE")
+        begin(db)
         try:
             # The lock first, the head in the next statement: a snapshot taken before the wait is stale.
             staged = self._begin(db, look=look)
             judge = staged.judge
             verdicts = [judge(request) for request in batch]
             _write(db, staged, self._wall_now)
-            db.execute("COMMIT")
+            commit(db)
         except BaseException:
             # What was believed of the log included rows that are gone now.
             self._versions.clear()

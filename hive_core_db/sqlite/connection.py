@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hive_core_db.revision import APPLICATION_ID, HEAD, REVISIONS
 from hive_core_db.sqlite import identity
+from hive_core_db.sqlite.lock import Connection, begin, commit, patiently, primary_code
 from hive_core_db.url import SqliteUrl
 from hive_errors.store import (
     LogCorrupt,
@@ -41,6 +41,7 @@ CHECKPOINT_PATIENCE = 250
 REVISION_FACTS = """
 SELECT (SELECT application_id FROM pragma_application_id), count(*), coalesce(sum(name = 'alembic_version'), 0)
 FROM sqlite_master WHERE type = 'table'"""
+USE_WAL = "PRAGMA journal_mode=WAL"
 
 Now = Callable[[], int]
 
@@ -52,8 +53,9 @@ def connect(
     durable: bool = True,
     create: bool = False,
     cache: int = READER_CACHE,
+    writer: bool = False,
 ) -> sqlite3.Connection:
-    """Open the file with the pragmas that every connection of ours has."""
+    """Open the file with the pragmas that every connection of ours has; a ``writer`` waits for the lock in its turn."""
     db = sqlite3.connect(
         f"{url.path.as_uri()}?mode={'rwc' if create else 'rw'}",
         uri=True,
@@ -61,6 +63,7 @@ def connect(
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
+        factory=Connection,
     )
     try:
         db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
@@ -68,6 +71,8 @@ def connect(
         db.execute("PRAGMA wal_autocheckpoint=0")
         db.execute(f"PRAGMA cache_size={cache}")
         db.execute("PRAGMA temp_store=MEMORY")
+        if writer:
+            db.wait_in_turn(busy_timeout)
     except BaseException:
         db.close()
         raise
@@ -82,16 +87,21 @@ def prepare(db: sqlite3.Connection, url: SqliteUrl, *, name: str, now: Now, crea
         SchemaOutdated: It must be upgraded first.
         SchemaTooNew: A newer version wrote it.
     """
+    # As a whole, for a writer waits by itself where it begins a transaction only, and SQLite never waits to change to WAL.
+    patiently(lambda: _prepare(db, url, name=name, now=now, create=create), busy_timeout)
+
+
+def _prepare(db: sqlite3.Connection, url: SqliteUrl, *, name: str, now: Now, create: bool) -> None:
     if not check(db, url):
         if not create:
             raise NotADatabase(url=str(url), reason="it is empty")
-        _use_wal(db, busy_timeout)
+        db.execute(USE_WAL)
         with immediate(db):
             # Two processes may find the file empty; the one that gets the lock second finds it made.
             if not check(db, url):
                 _make(db, name, now)
     elif _journal_mode(db) != "wal":
-        _use_wal(db, busy_timeout)
+        db.execute(USE_WAL)
     if identity.is_missing(db):
         with immediate(db):
             # Of several processes that open a copy, the one that gets the lock first begins the epoch.
@@ -158,27 +168,13 @@ def _journal_mode(db: sqlite3.Connection) -> str:
     return str(db.execute("PRAGMA journal_mode").fetchone()[0])
 
 
-def _use_wal(db: sqlite3.Connection, busy_timeout: float) -> None:
-    # SQLite does not call its busy handler for this one change.
-    deadline = time.monotonic() + busy_timeout
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.005)
-        else:
-            return
-
-
 @contextmanager
 def immediate(db: sqlite3.Connection) -> Iterator[None]:
     """Hold the write lock from the first statement on; commit at the end, roll back on any error."""
-    db.execute("BEGIN IMMEDIATE")
+    begin(db)
     try:
         yield
-        db.execute("COMMIT")
+        commit(db)
     except BaseException:
         # A full disk may have ended the transaction already.
         if db.in_transaction:
@@ -186,7 +182,7 @@ def immediate(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def fold_wal(db: sqlite3.Connection, wal: Path, limit: int, busy_timeout: float) -> int:
+def fold_wal(db: sqlite3.Connection, wal: Path, limit: int) -> int:
     """Fold the write-ahead log back if it is larger than ``limit`` bytes; return the next limit."""
     try:
         size = os.stat(wal).st_size  # noqa: PTH116 - after every write; a Path costs twice as much
@@ -194,27 +190,23 @@ def fold_wal(db: sqlite3.Connection, wal: Path, limit: int, busy_timeout: float)
         return WAL_LIMIT
     if size <= limit:
         return limit
+    usual = db.execute("PRAGMA busy_timeout").fetchone()[0]
     db.execute(f"PRAGMA busy_timeout={CHECKPOINT_PATIENCE}")
     try:
         busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.OperationalError as error:
-        if _code(error) not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+        if primary_code(error) not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
             raise
         # Everything is still in the log: a later fold brings it home.
         busy = 1
     finally:
-        db.execute(f"PRAGMA busy_timeout={int(busy_timeout * 1000)}")
+        db.execute(f"PRAGMA busy_timeout={usual}")
     return size + WAL_LIMIT if busy else WAL_LIMIT
-
-
-def _code(error: sqlite3.Error) -> int:
-    # The low byte is the primary code, the rest says where.
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def translate(error: sqlite3.Error, url: SqliteUrl, busy_timeout: float) -> StoreError:
     """Say in the hive's words what the driver reported."""
-    match _code(error):
+    match primary_code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreBusy(url=str(url), waited=busy_timeout)
         case sqlite3.SQLITE_FULL:

@@ -62,9 +62,12 @@ class Opener:
         self.wal = url.path.with_name(url.path.name + "-wal")
         self.wal_limit = WAL_LIMIT
 
-    def connect(self, *, cache: int, create: bool = False) -> sqlite3.Connection:
+    def connect(self, *, writer: bool = False, create: bool = False) -> sqlite3.Connection:
         """Open one more connection."""
-        return connect(self.url, busy_timeout=self.busy_timeout, durable=self.durable, create=create, cache=cache)
+        cache = WRITER_CACHE if writer else READER_CACHE
+        return connect(
+            self.url, busy_timeout=self.busy_timeout, durable=self.durable, create=create, cache=cache, writer=writer
+        )
 
     def guard(self) -> None:
         """Refuse to work in another process than the one that opened the file."""
@@ -73,7 +76,7 @@ class Opener:
 
     def after_write(self, db: sqlite3.Connection) -> None:
         """Fold the write-ahead log back when it has grown."""
-        self.wal_limit = fold_wal(db, self.wal, self.wal_limit, self.busy_timeout)
+        self.wal_limit = fold_wal(db, self.wal, self.wal_limit)
 
     def error(self, error: sqlite3.Error) -> StoreError:
         """The store's error for the driver's."""
@@ -83,13 +86,10 @@ class Opener:
 class _Lane:
     """A queue of jobs and the threads that serve it, each with a connection of its own."""
 
-    def __init__(
-        self, opener: Opener, name: str, threads: int, cache: int, *, writes: bool, create: bool = False
-    ) -> None:
+    def __init__(self, opener: Opener, name: str, threads: int, *, writes: bool, create: bool = False) -> None:
         self._opener = opener
         self._name = name
         self._limit = threads
-        self._cache = cache
         self._writes = writes
         self._create = create
         self._jobs: SimpleQueue[tuple[Job[Any] | None, asyncio.AbstractEventLoop, asyncio.Future[Any]]] = SimpleQueue()
@@ -130,7 +130,7 @@ class _Lane:
             failure: BaseException | None = None
             try:
                 if db is None:
-                    db = self._opener.connect(cache=self._cache, create=self._create)
+                    db = self._opener.connect(writer=self._writes, create=self._create)
                 value = job(db)
             except sqlite3.Error as error:
                 failure = self._opener.error(error)
@@ -174,8 +174,8 @@ class ThreadRunner:
 
     def __init__(self, opener: Opener, *, create: bool) -> None:
         self._opener = opener
-        self._writer = _Lane(opener, "writer", 1, WRITER_CACHE, writes=True, create=create)
-        self._readers = _Lane(opener, "reader", READERS, READER_CACHE, writes=False)
+        self._writer = _Lane(opener, "writer", 1, writes=True, create=create)
+        self._readers = _Lane(opener, "reader", READERS, writes=False)
         self._watch: sqlite3.Connection | None = None
         self._closed = False
 
@@ -199,7 +199,7 @@ class ThreadRunner:
         self._guard()
         try:
             if self._watch is None:
-                self._watch = self._opener.connect(cache=READER_CACHE)
+                self._watch = self._opener.connect()
             version: int = self._watch.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
             raise self._opener.error(error) from error
@@ -234,13 +234,13 @@ class InlineRunner:
             raise StoreClosed(url=str(self._opener.url))
         try:
             if self._db is None:
-                self._db = self._opener.connect(cache=WRITER_CACHE, create=self._create)
+                self._db = self._opener.connect(writer=True, create=self._create)
             if writes:
                 value = job(self._db)
                 self._opener.after_write(self._db)
                 return value
             if self._reader is None:
-                self._reader = self._opener.connect(cache=READER_CACHE)
+                self._reader = self._opener.connect()
             return job(self._reader)
         except sqlite3.Error as error:
             raise self._opener.error(error) from error

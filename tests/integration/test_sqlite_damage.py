@@ -110,14 +110,14 @@ async def test_a_reader_in_the_way_only_delays_the_fold(hive_url: str) -> None:
         other = connect(url, busy_timeout=5.0)
         wal = url.path.with_name(url.path.name + "-wal")
         size = wal.stat().st_size
-        assert fold_wal(other, wal, limit=0, busy_timeout=5.0) > size
+        assert fold_wal(other, wal, limit=0) > size
         assert wal.stat().st_size == size
         reader.close()
         await fill(store, 1)
-        assert fold_wal(other, wal, limit=0, busy_timeout=5.0) == 16 * 1024 * 1024
+        assert fold_wal(other, wal, limit=0) == 16 * 1024 * 1024
         assert wal.stat().st_size == 0
-        assert fold_wal(other, wal, limit=0, busy_timeout=5.0) == 0
-        assert fold_wal(other, wal.with_name("nothing"), limit=7, busy_timeout=5.0) == 16 * 1024 * 1024
+        assert fold_wal(other, wal, limit=0) == 0
+        assert fold_wal(other, wal.with_name("nothing"), limit=7) == 16 * 1024 * 1024
         assert other.execute("PRAGMA busy_timeout").fetchone() == (5000,)
         other.close()
 

@@ -8,6 +8,7 @@ import pickle
 import signal
 import sqlite3
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,10 @@ pytestmark = pytest.mark.sqlite_only("about a file that several programs open")
 ROOT = Path(__file__).parents[2]
 
 
-async def writer(url: str, name: str) -> asyncio.subprocess.Process:
-    """Start a process that appends without end."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.log_writer", url, name, cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
+async def writer(url: str, name: str, *, ahead: int = 1) -> asyncio.subprocess.Process:
+    """Start a process that appends without end, and without a pause if batches wait ``ahead``."""
+    command = (sys.executable, "-m", "tests.integration.log_writer", url, name, str(ahead))
+    return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
 
 
 async def said(process: asyncio.subprocess.Process, lines: int) -> list[tuple[int, int]]:
@@ -81,6 +81,31 @@ async def test_killed_writers_lose_nothing_and_leave_a_sound_file(hive_url: str)
         finally:
             await store.close()
         assert list(map(str, audit(hive_url))) == []
+
+
+async def test_writers_without_pause_leave_each_other_a_share(hive_url: str) -> None:
+    """Three processes append as fast as they can: of the next commits none gets nearly nothing, as SQLite's own wait allows."""
+    names = ("one", "two", "three")
+    processes = [await writer(hive_url, name, ahead=3) for name in names]
+    shares: Counter[str] = Counter()
+
+    async def count(name: str, process: asyncio.subprocess.Process) -> None:
+        while shares.total() < 300:
+            await said(process, 1)
+            shares[name] += 1
+
+    try:
+        for process in processes:
+            await said(process, 1)
+        async with asyncio.TaskGroup() as group:
+            for name, process in zip(names, processes, strict=True):
+                group.create_task(count(name, process))
+    finally:
+        for process in processes:
+            process.kill()
+            await rest(process)
+            await process.wait()
+    assert min(shares[name] for name in names) >= 40, shares
 
 
 async def test_a_file_locked_by_another_program_is_busy_and_then_fine(hive_url: str) -> None:
