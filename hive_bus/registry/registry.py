@@ -30,7 +30,8 @@ from hive_errors import BusClosed, HiveError
 
 LOOK_SECONDS: Final = 1.0
 HEALTH_SECONDS: Final = 30.0
-GOODBYE_SECONDS: Final = 2.0
+GOODBYE_SECONDS: Final = 5.0
+"""A process that ends tries for so long to say who goes: a database that is merely slow hears it."""
 LONGEST_REASON: Final = 500
 OVERLAP: Final = 60_000_000
 """Leases that ended so long before the last one seen, in microseconds, are looked at again: commits may overtake."""
