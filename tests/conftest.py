@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hive_core_db.engine import open_store
+from tests.support import forks
 from tests.support.postgres import SERVER_VARIABLE, Databases, Servers
 from tests.watchdog import LoopWatchdog
 
@@ -48,6 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("soak", settings.get_profile("hive"), max_examples=5000)
     settings.load_profile("soak" if _fault_seconds() > DEFAULT_FAULT_SECONDS else "hive")
     config.pluginmanager.register(SkipCount(), "skip-count")
+
+
+def pytest_unconfigure() -> None:
+    """End the processes that commands were forks of."""
+    forks.close()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.forks import forks
 from tests.support.patience import WITHIN
 
 HIVE = str(Path(sys.executable).with_name("hive"))
@@ -60,18 +61,22 @@ class Console:
         setting = {"HIVE_DB": self.database} if self.database else {}
         return kept | setting | {"PATH": path, "NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
 
-    def __call__(self, *words: str, given: str = "", env: Mapping[str, str] | None = None) -> Done:
-        """Run a command on pipes and wait for its end."""
-        done = subprocess.run(
-            [HIVE, *words],
-            cwd=self.directory,
-            env=self.environment | dict(env or {}),
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=WITHIN,
-            check=False,
-        )
+    def __call__(self, *words: str, env: Mapping[str, str] | None = None) -> Done:
+        """Run a command on pipes and wait for its end; with an environment of its own it is started as a shell starts it."""
+        if env is None:
+            fork = forks(measured=any(name.startswith("COVERAGE_") for name in self.environment))
+            done = fork.run([HIVE, *words], self.directory, self.environment, within=WITHIN)
+        else:
+            done = subprocess.run(
+                [HIVE, *words],
+                cwd=self.directory,
+                env=self.environment | dict(env),
+                input="",
+                capture_output=True,
+                text=True,
+                timeout=WITHIN,
+                check=False,
+            )
         return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
