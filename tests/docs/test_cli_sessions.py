@@ -13,6 +13,7 @@ from tests.architecture.tree import ROOT
 from tests.docs.sessions import alike, files_of, fits, steps_of
 from tests.support.console import HIVE, Console, on_terminal, screen
 from tests.support.patience import WITHIN
+from tests.support.unmeasured import unmeasured
 
 PAGE = ROOT / "docs" / "cli.md"
 COLUMNS = 100
@@ -29,7 +30,7 @@ def _project(directory: Path) -> Console:
 def _environment(console: Console) -> dict[str, str]:
     path = f"{Path(HIVE).parent}:{console.environment['PATH']}"
     # A hundred commands, each measured where it is tested: measuring them here as well takes as long as running them.
-    plain = {name: value for name, value in console.environment.items() if not name.startswith("COVERAGE_")}
+    plain = unmeasured(console.environment)
     return plain | {"PATH": path, "COLUMNS": str(COLUMNS)}
 
 

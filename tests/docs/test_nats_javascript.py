@@ -26,6 +26,7 @@ from tests.support.javascript import EXAMPLE, NODE, installed
 from tests.support.mirrors import publish, reached, relaying
 from tests.support.nats_server import NatsServer
 from tests.support.tables import file_of
+from tests.support.unmeasured import unmeasured
 
 EVENTS = 100_000
 PAGE = 1000
@@ -97,7 +98,7 @@ async def test_the_official_client_sees_every_position_once_and_in_order(hive_ur
     async with open_bus(hive_url, source="a test") as bus:
         head = await publish(bus, 1)
     await asyncio.to_thread(fill, hive_url, head + 1, EVENTS)
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    plain = unmeasured()
     with NatsServer(tmp_path / "nats") as nats:
         relay = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.support.mirror_process", hive_url, nats.url, "1024", env=plain

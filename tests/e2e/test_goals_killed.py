@@ -17,6 +17,7 @@ from hive_bus.opening import open_bus
 from tests.support.console import HIVE, Console
 from tests.support.hives import EVERYBODY_APPROVED, differences, findings, plan, script, topics, use
 from tests.support.repositories import git, make_checkout
+from tests.support.unmeasured import unmeasured
 
 RUN = "killed-again"
 KILLS = 6
@@ -62,7 +63,7 @@ class Goal:
         return await asyncio.create_subprocess_exec(
             *(HIVE, *command),
             cwd=self.console.directory,
-            env=self.console.environment,
+            env=unmeasured(self.console.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

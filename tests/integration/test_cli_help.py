@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from dashboard.cli.app import ORDER
 from tests.support.console import Console
+from tests.support.unmeasured import unmeasured
 
 HEAVY = (
     "rich",
@@ -60,7 +60,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
         f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])"
     )
     # Without coverage, which would load a database to keep its data in.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    env = unmeasured()
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=env)
     assert done.stdout.splitlines()[-1] == "LOADED []"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import DEFAULT_FAULT_SECONDS
+from tests.support.unmeasured import unmeasured
 
 FLOOR = 150
 SHARE = 9
@@ -32,7 +32,7 @@ def test_death_at_any_suspension(
     arguments = [str(tmp_path), "3" if is_soak else "1", str(stride), *server]
     command = [sys.executable, "-m", "tests.support.crash_points", *arguments]
     # Hundreds of children die in a row: measuring each would take minutes, and they run what other tests measure.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    env = unmeasured()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -16,6 +16,7 @@ from tests.support.crash_points import wrong
 from tests.support.patience import WITHIN
 from tests.support.simulated import vocabulary
 from tests.support.tables import file_of
+from tests.support.unmeasured import unmeasured
 
 ORDERS = 40
 KILLS = {"sqlite": 12, "postgres": 6}
@@ -24,7 +25,7 @@ SOAK_KILLS = 200
 
 def _start(url: str, ledger: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.support.crash", url, str(ledger), str(ORDERS)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=unmeasured())
 
 
 @pytest.mark.timeout(1800)

@@ -18,6 +18,7 @@ from hive_bus.reading import FROM_BEGINNING
 from hive_bus.record import Record
 from hive_errors import StoreError
 from tests.integration.group_process import GROUP, Heard, Ready, Spoken
+from tests.support.unmeasured import unmeasured
 
 TTL = 6.0
 PATIENCE = 2.0
@@ -40,7 +41,7 @@ async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
 async def start(what: str, url: str, name: str, number: float) -> asyncio.subprocess.Process:
     """Start one process of the group."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.group_process", what, url, name, str(number)
+        sys.executable, "-m", "tests.integration.group_process", what, url, name, str(number), env=unmeasured()
     )
 
 

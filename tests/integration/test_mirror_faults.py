@@ -25,6 +25,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.postgres import QUICK as QUICKLY
 from tests.support.postgres import OwnServer
 from tests.support.tables import tamper
+from tests.support.unmeasured import unmeasured
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ async def test_a_relay_that_is_killed_leaves_no_trace(hive_url: str, nats: NatsS
         head = await publish(bus, 6000)
         for at in (1, 1500, 3000):
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.support.mirror_process", hive_url, nats.url
+                sys.executable, "-m", "tests.support.mirror_process", hive_url, nats.url, env=unmeasured()
             )
             try:
                 await reached(nats.settings(), bus, at)

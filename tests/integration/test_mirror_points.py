@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.conftest import DEFAULT_FAULT_SECONDS
 from tests.support.nats_server import NatsServer
+from tests.support.unmeasured import unmeasured
 
 SHARE = {"sqlite": 4, "postgres": 9}
 """Every so many-th suspension; a soak takes every one."""
@@ -25,7 +25,7 @@ async def test_death_at_any_suspension(
     """It dies at the n-th suspension; another one goes on, and every position is there once, byte for byte."""
     stride = 1 if fault_seconds > DEFAULT_FAULT_SECONDS else SHARE[database]
     # Dozens of children die in a row: measuring each would take minutes, and they run what other tests measure.
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    plain = unmeasured()
     with NatsServer(tmp_path / "nats") as nats:
         points = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.support.mirror_points", hive_url, nats.url, str(stride)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from dashboard.cli.exits import FAILED
 from tests.architecture.tree import PACKAGES, ROOT
 from tests.golden.record import HISTORIES
 from tests.support.patience import WITHIN
+from tests.support.unmeasured import unmeasured
 
 DEMO = HISTORIES / "demo-0.1.0.jsonl"
 
@@ -72,7 +72,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _redriven(tree: Path, *words: str) -> tuple[int, list[dict[str, Any]]]:
     """The exit code, and every difference that the tree's own `hive redrive` finds in the demo's history."""
     # What is measured is this tree, not its copy.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    env = unmeasured()
     done = subprocess.run(
         [sys.executable, "-c", "from dashboard.cli import main; main()", "redrive", str(DEMO), "--json", *words],
         cwd=tree,

@@ -20,6 +20,7 @@ from tests.support.followers import following, in_epoch
 from tests.support.mirrors import QUICK, TICK, publish, reached, relaying, turn
 from tests.support.nats_server import DropsAnswers, NatsServer
 from tests.support.patience import WITHIN
+from tests.support.unmeasured import unmeasured
 
 # Servers start, die and start again.
 
@@ -87,7 +88,7 @@ async def test_a_relay_that_is_killed_is_no_loss(hive_url: str, nats: NatsServer
     """`kill -9` under load: its silence is noticed, the database serves, and the next relay's stream is followed again."""
     async with open_bus(hive_url, source="a test", nats="") as bus, following(hive_url, nats.settings()) as follower:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.mirror_process", hive_url, nats.url
+            sys.executable, "-m", "tests.support.mirror_process", hive_url, nats.url, env=unmeasured()
         )
         try:
             await publish(bus, 500)

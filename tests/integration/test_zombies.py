@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -20,6 +21,7 @@ from tests.integration.test_groups_processes import processes, start, stop
 from tests.integration.zombie_process import LISTENERS, Asked, Gate, Heard, Nothing
 from tests.support.patience import WITHIN
 from tests.support.simulated import vocabulary
+from tests.support.unmeasured import unmeasured
 
 TTL = 2.0
 RIDDLE = "riddle-1"
@@ -39,6 +41,7 @@ class Scene:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.integration.zombie_process", self.url, name, str(TTL), gate, whom),
             stdin=asyncio.subprocess.PIPE,
+            env=unmeasured(),
         )
         self._started.append(process)
         return process
@@ -170,7 +173,7 @@ async def test_a_client_stopped_in_an_append_holds_nobody_up(new_database: NewDa
 
     On PostgreSQL, where an append is one call. Who is stopped while it has a SQLite file locked keeps it locked.
     """
-    chance, hive_url = random.Random(3), new_database()
+    chance, took, hive_url = random.Random(3), list[float](), new_database()
     async with processes() as started, open_bus(hive_url) as bus:
         started.append(await start("publish", hive_url, "speaker", 1_000_000))
         async with bus.subscribe(Spoken.TOPIC) as records:
@@ -178,7 +181,11 @@ async def test_a_client_stopped_in_an_append_holds_nobody_up(new_database: NewDa
                 for _ in range(chance.randrange(1, 40)):
                     await anext(records)
                 started[0].send_signal(signal.SIGSTOP)
+                begun = time.monotonic()
                 async with asyncio.timeout(WITHIN):
                     await bus.publish(Nothing())
+                took.append(time.monotonic() - begun)
                 started[0].send_signal(signal.SIGCONT)
         started[0].kill()
+    # After five seconds the server would end a transaction that the stopped one had begun.
+    assert sum(seconds > 4 for seconds in took) <= len(took) // 10, took

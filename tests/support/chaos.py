@@ -7,7 +7,6 @@ when follows from the seed; what comes of it does not, for processes are as quic
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections import Counter
@@ -28,6 +27,7 @@ from tests.support.chaos_world import Fault, World, faults, starts, workflow
 from tests.support.hives import differences, findings
 from tests.support.patience import WITHIN
 from tests.support.postgres import OwnServer
+from tests.support.unmeasured import unmeasured
 
 WORKERS = 3
 ENDS = {"workflow.completed", "workflow.failed", "workflow.cancelled"}
@@ -78,7 +78,7 @@ class Worker:
                 *(self.url, self.name, str(self.directory / "world")),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**unmeasured(), "PYTHONUNBUFFERED": "1"},
             )
 
     async def kill(self) -> None:
