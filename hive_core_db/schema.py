@@ -292,6 +292,18 @@ view_rows = Table(
     sqlite_with_rowid=False,
 )
 
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("brain", Key, primary_key=True),
+    Column("key", Key, primary_key=True),
+    Column("decided", Number, primary_key=True, autoincrement=False),
+    Column("code", Text, nullable=False),
+    Column("handled", Number, nullable=False),
+    Column("folded", Number, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
 # Facts are for ever: only a maintenance session (a row in `maintenance`, in the same transaction) may touch them.
 SQLITE_TRIGGERS = (
     """CREATE TRIGGER events_no_update BEFORE UPDATE ON events

@@ -7,7 +7,7 @@ implementations for one database share a folder, for they share a connection and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from hive_core_db.records import (
     AppendRequest,
@@ -304,6 +304,44 @@ class Views(Protocol):
     async def drop(self, view: str, version: int) -> None: ...
 
 
+class Snapshot(NamedTuple):
+    """The state of a brain's key behind a decision.
+
+    ``decided`` is the position of the last event of the decision, ``handled`` that of its cause; ``folded`` counts the
+    inputs that lie in the state. ``code`` names the code that made it.
+    """
+
+    brain: str
+    key: str
+    decided: int
+    code: str
+    handled: int
+    folded: int
+    body: bytes
+
+
+class Snapshots(Protocol):
+    """States of brains somewhere in their past, so that it need not be folded from its beginning.
+
+    Guarantees:
+        Nothing but time hangs on them: any may be missing, none is ever changed. What a body is, floor 2 does not know.
+    """
+
+    async def put(self, snapshot: Snapshot) -> None:
+        """Keep it, in a transaction of its own; one of the same brain, key and decision gives way."""
+        ...
+
+    async def nearest(
+        self, brain: str, key: str, code: str, *, decided_upto: int, handled_upto: int
+    ) -> Snapshot | None:
+        """The last one that this code made of the key, with all its decisions at or before ``decided_upto``, its inputs ``handled_upto``."""
+        ...
+
+    async def sweep(self, brain: str, code: str) -> int:
+        """Remove what other code made of this brain; returns how many."""
+        ...
+
+
 class Store(Protocol):
     """An open database: its ports, and its end."""
 
@@ -325,6 +363,8 @@ class Store(Protocol):
     def blobs(self) -> Blobs: ...
     @property
     def views(self) -> Views: ...
+    @property
+    def snapshots(self) -> Snapshots: ...
     def now(self) -> int:
         """Database time, UTC microseconds."""
         ...

@@ -35,6 +35,7 @@ LEFT_OUT: Final = {
     "members": "a member is a process",
     "limits": "rates and holds of the moment; whoever takes says the limit anew",
     "limit_slots": "what processes hold",
+    "snapshots": "brains make them anew from the events",
 }
 """What is not copied, and why."""
 

@@ -211,6 +211,17 @@ CREATE TABLE view_rows (
 
 CREATE INDEX view_rows_now ON view_rows (view, version, sort, key) WHERE until_position IS NULL;
 
+CREATE TABLE snapshots (
+    brain TEXT COLLATE "C" NOT NULL,
+    key TEXT COLLATE "C" NOT NULL,
+    decided BIGINT NOT NULL,
+    code TEXT NOT NULL,
+    handled BIGINT NOT NULL,
+    folded BIGINT NOT NULL,
+    body BYTEA NOT NULL,
+    PRIMARY KEY (brain, key, decided)
+);
+
 -- Facts are for ever: only a maintenance session (a row in `maintenance`, in the same transaction) may touch them.
 CREATE FUNCTION hive_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $body$
 DECLARE

@@ -206,6 +206,17 @@ CREATE TABLE view_rows (
 
 CREATE INDEX view_rows_now ON view_rows ("view", version, sort, "key") WHERE until_position IS NULL;
 
+CREATE TABLE snapshots (
+    brain TEXT NOT NULL,
+    "key" TEXT NOT NULL,
+    decided INTEGER NOT NULL,
+    code TEXT NOT NULL,
+    handled INTEGER NOT NULL,
+    folded INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (brain, "key", decided)
+);
+
 CREATE TRIGGER events_no_update BEFORE UPDATE ON events
 WHEN NOT EXISTS (SELECT 1 FROM maintenance)
 BEGIN SELECT RAISE(ABORT, 'events are changed in a maintenance session only'); END;

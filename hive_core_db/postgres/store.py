@@ -16,6 +16,7 @@ from hive_core_db.postgres.groups import PostgresCheckpoints
 from hive_core_db.postgres.leases import PostgresLeases
 from hive_core_db.postgres.limits import PostgresLimits
 from hive_core_db.postgres.listener import Listener, Notifier
+from hive_core_db.postgres.snapshots import PostgresSnapshots
 from hive_core_db.postgres.views import PostgresViews
 from hive_core_db.postgres.work import PostgresWorkQueue
 from hive_core_db.url import PostgresUrl
@@ -41,6 +42,7 @@ class PostgresStore:
         self.figures = PostgresFigures(database)
         self.blobs = PostgresBlobs(database)
         self.views = PostgresViews(database)
+        self.snapshots = PostgresSnapshots(database)
         self._database = database
         database.spawn(notifier.run(), name="hive: wake-ups sent")
         if database.url.listen:

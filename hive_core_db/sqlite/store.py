@@ -12,6 +12,7 @@ from hive_core_db.sqlite.groups import SqliteCheckpoints
 from hive_core_db.sqlite.leases import SqliteLeases
 from hive_core_db.sqlite.limits import SqliteLimits
 from hive_core_db.sqlite.runner import Runner
+from hive_core_db.sqlite.snapshots import SqliteSnapshots
 from hive_core_db.sqlite.views import SqliteViews
 from hive_core_db.sqlite.work import SqliteWorkQueue
 
@@ -30,6 +31,7 @@ class SqliteStore:
         self.figures = SqliteFigures(runner)
         self.blobs = SqliteBlobs(runner, now)
         self.views = SqliteViews(runner)
+        self.snapshots = SqliteSnapshots(runner)
         self._runner = runner
 
     async def close(self) -> None:

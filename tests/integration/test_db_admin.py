@@ -90,7 +90,7 @@ async def test_a_log_of_the_first_revision_is_upgraded(new_database: NewDatabase
     await asyncio.to_thread(upgrade, url)
     async with await open_store(url) as store:
         await fill(store, 3)
-    psql(url, "DROP TABLE limits, limit_slots; UPDATE alembic_version SET version_num = '0001'")
+    psql(url, "DROP TABLE limits, limit_slots, snapshots; UPDATE alembic_version SET version_num = '0001'")
     assert (await asyncio.to_thread(upgrade, url)).before == "0001"
     async with await open_store(url) as store:
         assert positions(await fill(store, 1)) == [4]

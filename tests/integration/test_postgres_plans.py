@@ -9,7 +9,7 @@ import pytest
 
 from hive_core_db.engine import open_store
 from hive_core_db.postgres import event_log as log
-from hive_core_db.postgres import groups, leases, views, work
+from hive_core_db.postgres import groups, leases, snapshots, views, work
 from hive_core_db.postgres.database import Database
 from hive_core_db.postgres.store import PostgresStore
 from tests.conftest import NewDatabase
@@ -39,6 +39,7 @@ STATEMENTS = {
     "what is asked to end": (work.CANCELLED, "work_of_lease"),
     "a document": (views.GET, "view_rows"),
     "documents": (views.PAGE_BEHIND.format(limit=100), "view_rows_now"),
+    "a snapshot": (snapshots.NEAREST, "snapshots_pkey"),
     "partitions": (groups.PARTITIONS, "partitions_pkey"),
     "a renewal": (leases.RENEW, "leases_pkey"),
 }

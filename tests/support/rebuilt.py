@@ -16,7 +16,7 @@ from hive_bus.replay.redrive import keys_of_run
 from hive_bus.testing import refold
 from tests.support.tables import change, rows
 
-CACHES = ("leases", "members", "partitions", "consumer_groups", "parked", "view_rows", "queues")
+CACHES = ("leases", "members", "partitions", "consumer_groups", "parked", "view_rows", "queues", "snapshots")
 """What may be lost: all of it follows from the log, or is only about who does what now."""
 
 States = dict[str, dict[str, str]]

@@ -107,7 +107,8 @@ async def test_a_file_of_the_first_revision_is_upgraded(tmp_path: Path) -> None:
     await store.close()
     db = sqlite3.connect(url)
     with db:
-        db.executescript("DROP TABLE limits; DROP TABLE limit_slots; UPDATE alembic_version SET version_num = '0001'")
+        db.executescript("DROP TABLE limits; DROP TABLE limit_slots; DROP TABLE snapshots")
+        db.execute("UPDATE alembic_version SET version_num = '0001'")
     db.close()
     with pytest.raises(SchemaOutdated, match="0001"):
         await open_store(url)
