@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -87,7 +87,7 @@ class ProjectionHost:
         self._follows = version is None
         self._policy = retry or RetryPolicy()
         self._bodies: OrderedDict[str, tuple[str | None, str]] = OrderedDict()
-        self._left_out: frozenset[int] = frozenset()
+        self._left_out: Collection[int] = ()
         self._holding: Holding | None = None
         self._keep(projection.version if version is None else version)
 

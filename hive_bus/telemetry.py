@@ -69,6 +69,11 @@ TELEMETRY: Final[tuple[Signal, ...]] = (
         (("brain", "name"), ("key", ""), ("position", "log position"), ("error", "")),
     ),
     Signal(
+        "brain.snapshot_left_out",
+        "a snapshot of a brain's state could not be written or read: that part of its past is folded from the log",
+        (("brain", "name"), ("key", ""), ("error", "")),
+    ),
+    Signal(
         "budget.exceeded",
         "a run pauses: its next call may need more than its budget, or the hive's, has left",
         (("correlation_id", ""), ("reason", "")),

@@ -6,7 +6,7 @@ class's; a missing step is an error, and so is a stored version newer than the c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from hive_errors import NewerVersion, UpcasterMissing
@@ -24,6 +24,11 @@ def upcaster(topic: str, *, from_version: int) -> Callable[[Upcaster], Upcaster]
         return function
 
     return register
+
+
+def upcasters_of(topics: Collection[str]) -> list[Upcaster]:
+    """Every function that is registered for one of these topics."""
+    return [step for (topic, _), step in _upcasters.items() if topic in topics]
 
 
 def upcast(topic: str, data: dict[str, Any], *, stored: int, known: int) -> dict[str, Any]:

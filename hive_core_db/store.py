@@ -331,10 +331,8 @@ class Snapshots(Protocol):
         """Keep it, in a transaction of its own; one of the same brain, key and decision gives way."""
         ...
 
-    async def nearest(
-        self, brain: str, key: str, code: str, *, decided_upto: int, handled_upto: int
-    ) -> Snapshot | None:
-        """The last one that this code made of the key, with all its decisions at or before ``decided_upto``, its inputs ``handled_upto``."""
+    async def nearest(self, brain: str, key: str, code: str, *, upto: int) -> Snapshot | None:
+        """The last one that this code made of the key with all its decisions at or before position ``upto``."""
         ...
 
     async def sweep(self, brain: str, code: str) -> int:

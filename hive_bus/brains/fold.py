@@ -21,6 +21,7 @@ from hive_bus.codec import decode, decoder
 from hive_bus.envelope import encode_event
 from hive_bus.event import Draft, Event
 from hive_bus.ids import derived_event_id
+from hive_bus.lineage import run_of
 from hive_bus.topics import matches
 from hive_core_db.records import NewEvent, StoredEvent
 from hive_errors import NewerVersion
@@ -43,6 +44,11 @@ def key_of(brain: Brain[Any], event: StoredEvent) -> str | None:
     if brain.keyed_by == "correlation":
         return event.correlation_id
     return event.stream if within_run(event).startswith(brain.stream_prefix) else None
+
+
+def run_of_key(brain: Brain[Any], key: str) -> str:
+    """The correlation that a key of the brain belongs to."""
+    return key if brain.keyed_by == "correlation" else run_of(key)
 
 
 def within_run(event: StoredEvent) -> str:

@@ -15,9 +15,10 @@ from typing import Generic
 
 from hive_bus.brains.ahead import Ahead
 from hive_bus.brains.brain import Brain, State
-from hive_bus.brains.fold import CheckedFolder, decided_by, fold_topic, key_of
-from hive_bus.brains.past import Rows, load, opens
+from hive_bus.brains.fold import CheckedFolder, decided_by, key_of
+from hive_bus.brains.past import Folds, Rows, load, opens
 from hive_bus.brains.session import Session
+from hive_bus.brains.snapshots import Snapshots
 from hive_bus.bus import Bus
 from hive_bus.envelope import work_changes
 from hive_bus.events.system import EventDiscarded, KeyParked, KeyUnparked
@@ -59,8 +60,9 @@ class BrainHost(Generic[State]):
         self._folder = CheckedFolder(brain)
         self._sessions: dict[str, Session[State]] = {}
         self._owned: dict[int, Owned] = {}
-        self._folds: dict[str, bool] = {}
-        self._discarded: set[int] = set()
+        self._folds = Folds(brain)
+        self._discarded: dict[int, str] = {}
+        self._snapshots = Snapshots(brain, bus.store)
         self._unmet: dict[str, int] = {}
         self._unmet_below = 0
         self.member = GroupMember(
@@ -122,6 +124,7 @@ class BrainHost(Generic[State]):
                 self._step(partition, session, record, pending)
         finally:
             await self._settle(partition, pending)
+        await self._snapshots.keep()
         self._trim()
 
     def _step(
@@ -143,6 +146,7 @@ class BrainHost(Generic[State]):
             self._shelve(partition, session, into or record, problem, pending)
         else:
             session.state, session.handled = state, record.position
+            session.folded += 1 + len(decided.events)
             if not decided.events:
                 return
             request = AppendRequest(
@@ -152,6 +156,8 @@ class BrainHost(Generic[State]):
                 work=work_changes(decided.bodies),
             )
             self._submit(session, request, pending)
+            if into is None:
+                self._snapshots.decided(session, pending[-1][2])
 
     def _submit(self, session: Session[State], request: AppendRequest, pending: list[Pending[State]]) -> None:
         session.unsettled += 1
@@ -290,7 +296,7 @@ class BrainHost(Generic[State]):
         """Take a parked key up: everything of it from where it failed, then it flows again."""
         event = record.event
         if isinstance(event, EventDiscarded):
-            self._discarded.add(event.position)
+            self._discarded[event.position] = event.key
         key = self.command_key(record)
         for row in await self._parked(partition):
             if row.key != key:
@@ -322,7 +328,8 @@ class BrainHost(Generic[State]):
     async def _load(self, key: str, upto: int) -> Session[State]:
         async def once() -> Session[State]:
             with alone():
-                return await load(self._folder, self.bus.store.log, key, upto=upto, leave_out=self._discarded)
+                start, log = await self._snapshots.nearest(key, self._discarded), self.bus.store.log
+                return await load(self._folder, log, key, upto=upto, leave_out=self._discarded, start=start)
 
         return await patiently(once)
 
@@ -362,7 +369,7 @@ class BrainHost(Generic[State]):
             return None
         session.ahead = Ahead(
             self._folder,
-            self._folds_topic,
+            self._folds.__getitem__,
             session.state,
             quiet={session.key: session.seen},
             owner=partition.owner,
@@ -386,6 +393,8 @@ class BrainHost(Generic[State]):
             # The tail may have been quicker, and these very events, and more, were handled in the ordinary way.
             if session.handled < row.position:
                 session.state, session.handled = ahead.state, row.position + ahead.handled - 1
+                session.folded += len(ahead.events)
+                self._snapshots.decided_ahead(session, ahead.events, ahead.handled, row.position)
                 # The append proved that nothing of the key lies between what was seen and itself.
                 session.seen = max(session.seen, row.position + len(ahead.events) - 1)
 
@@ -396,14 +405,14 @@ class BrainHost(Generic[State]):
         append ahead jump over it.
         """
         by_correlation = self.brain.keyed_by == "correlation"
-        sessions, folds = self._sessions, self._folds_topic
+        sessions, folds = self._sessions, self._folds
         for row in rows:
             key = row.correlation_id if by_correlation else row.stream
             session = sessions.get(key)
             position = row.position
             if session is not None and position > session.seen:
                 session.seen = position
-            if not folds(row.topic) or decided_by(self.brain, row):
+            if not folds[row.topic] or decided_by(self.brain, row):
                 continue
             if session is None:
                 self._unmet[key] = position
@@ -412,12 +421,6 @@ class BrainHost(Generic[State]):
         if len(self._unmet) > SESSIONS:
             self._unmet.clear()
             self._unmet_below = rows[-1].position
-
-    def _folds_topic(self, topic: str) -> bool:
-        known = self._folds.get(topic)
-        if known is None:
-            known = self._folds[topic] = fold_topic(self.brain, topic)
-        return known
 
 
 def _heard(future: asyncio.Future[Verdict]) -> None:

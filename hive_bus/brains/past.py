@@ -13,31 +13,38 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hive_bus.brains.brain import Brain, State
-from hive_bus.brains.fold import Folder, decided_by, fold_topic
+from hive_bus.brains.fold import Folder, decided_by, fold_topic, run_of_key
 from hive_bus.brains.session import Session
+from hive_bus.brains.snapshots import Start
 from hive_bus.lineage import FORKED, PAGE, Segment, lineage, run_of
 from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog
 
 
 async def load(
-    folder: Folder[State], log: EventLog, key: str, *, upto: int, leave_out: Collection[int] = ()
-) -> Session[State]:
+    folder: Folder[State], log: EventLog, key: str, *, upto: int, leave_out: Collection[int] = (),
+    start: Start[State] | None = None,
+) -> Session[State]:  # fmt: skip
     """Rebuild a key as it was when every input up to ``upto``, or to the cause of its last own decision, was handled.
 
-    ``leave_out`` are inputs that were discarded. Of a branch in which nothing was handled yet, the session
-    says what it ``inherits``: inputs behind ``handled`` that its parents left to be handled in the branch.
+    ``leave_out`` are inputs that were discarded, ``start`` is where to begin. Of a branch in which nothing was handled
+    yet, the session says what it ``inherits``: inputs behind ``handled`` that its parents left to be handled in the branch.
     """
     session: Session[State] = Session(key, folder.brain.initial())
+    if start is not None:
+        session.state, session.handled, session.folded, session.kept = (
+            start.state, start.handled, start.folded, start.folded,
+        )  # fmt: skip
     # One call less for each event than by `fold`: histories are long.
     state, evolve, seen = session.state, folder.brain.evolve, folder.seen
     inherits: tuple[Segment, ...] = ()
     async with asyncio.TaskGroup() as reads:
-        async for life in lives(folder.brain, log, key, upto=upto):
+        async for life in lives(folder.brain, log, key, upto=upto, start=start):
             if life.forked is not None:
                 state = folder.brain.inherit(state, seen(life.forked))
             async for page, steps in life.pages(reads):
                 session.handled = page[-1].position
+                session.folded += len(page) + sum(len(step.decisions) for step in steps)
                 if not steps:
                     for cause in page:
                         if not leave_out or cause.position not in leave_out:
@@ -74,7 +81,8 @@ class Step(NamedTuple):
 class Life:
     """What one run of a key's lineage handled: the inputs behind ``after``, and the decisions it made on them.
 
-    ``forked`` is the event that began the run as a branch. ``begun`` is False for a branch that has handled no event
+    ``forked`` is the event that began the run as a branch, unless the state is one behind the decisions up to ``decided``,
+    which has it already. ``begun`` is False for a branch that has handled no event
     of its own: then what it inherits was handled up to the cause of its last decision. ``handled`` is how far it came,
     once its pages were read.
     """
@@ -87,6 +95,7 @@ class Life:
     upto: int
     begun: bool
     last: bool
+    decided: int = 0
     handled: int = 0
 
     @property
@@ -96,8 +105,8 @@ class Life:
 
     @property
     def forked(self) -> StoredEvent | None:
-        """The event that began the run as a branch of another."""
-        return self.segments[-1].forked
+        """The event that began the run as a branch of another, where the state does not have it."""
+        return None if self.decided else self.segments[-1].forked
 
     async def pages(
         self, reads: asyncio.TaskGroup | None = None
@@ -107,7 +116,7 @@ class Life:
         With ``reads`` the next page is read while the caller folds this one.
         """
         inputs = Rows(self.brain, self.log, self.key, self.segments, own=False, after=self.after, reads=reads)
-        own = Rows(self.brain, self.log, self.key, self.segments[-1:], own=True)
+        own = Rows(self.brain, self.log, self.key, self.segments[-1:], own=True, after=self.decided)
         if reads is not None:
             inputs.begin(reads)
         self.handled = self.after
@@ -116,16 +125,22 @@ class Life:
             yield page, steps
 
 
-async def lives(brain: Brain[Any], log: EventLog, key: str, *, upto: int) -> AsyncIterator[Life]:
-    """The lives that a key led in the runs of its lineage, oldest first; read each to its end before the next."""
-    segments = await lineage(log, key if brain.keyed_by == "correlation" else run_of(key))
-    handled = 0
-    for number, segment in enumerate(segments, start=1):
+async def lives(
+    brain: Brain[Any], log: EventLog, key: str, *, upto: int, start: Start[Any] | None = None
+) -> AsyncIterator[Life]:
+    """The lives that a key led in the runs of its lineage, oldest first; read each to its end before the next.
+
+    With a ``start`` what lies before it is left out.
+    """
+    segments = await lineage(log, run_of_key(brain, key))
+    first, handled, decided = (1, 0, 0) if start is None else (start.life, start.handled, start.decided)
+    for number, segment in enumerate(segments[first - 1 :], start=first):
         last = number == len(segments)
         begun = last and (segment.forked is None or await _begun(brain, log, key, segment, upto))
         # An ancestor had handled what it had decided on: its decisions behind the fork are not the branch's.
-        life = Life(brain, log, key, segments[:number], handled, upto if begun else 0, begun, last)
+        life = Life(brain, log, key, segments[:number], handled, upto if begun else 0, begun, last, decided)
         yield life
+        decided = 0
         handled = max(handled, life.handled)
 
 
@@ -189,7 +204,7 @@ class Rows:
         self._reads = reads
         self._next: asyncio.Task[list[StoredEvent]] | None = None
         self._after = 0
-        self._folds = _Folds(brain)
+        self._folds = Folds(brain)
 
     def begin(self, reads: asyncio.TaskGroup) -> None:
         """Read the first page now, while the caller does something else."""
@@ -233,7 +248,7 @@ class Rows:
         return [row for row in rows if folds[row.topic] and (row.decided_by is None or not decided_by(brain, row))]
 
 
-class _Folds(dict[str, bool]):
+class Folds(dict[str, bool]):
     """Whether a brain folds a topic, found out once per topic."""
 
     def __init__(self, brain: Brain[Any]) -> None:

@@ -17,7 +17,8 @@ class Session(Generic[State]):
     ``seen`` is the last position that this process knows of the key, ``waiting`` the last
     input among these: the key is at rest when that is handled and every decision, of which
     ``unsettled`` are on their way, is in the log. ``ahead`` is the append under way that was
-    decided on before it is in the log.
+    decided on before it is in the log. ``folded`` counts about how many events lie in the
+    state, ``kept`` how many did in the last snapshot of it.
     """
 
     key: str
@@ -27,6 +28,8 @@ class Session(Generic[State]):
     seen: int = 0
     waiting: int = 0
     unsettled: int = 0
+    folded: int = 0
+    kept: int = 0
     parked: bool = False
     inherits: tuple[Segment, ...] = ()
     ahead: Ahead[State] | None = None

@@ -191,7 +191,7 @@ async def _tell(bus: Bus, row: ParkedKey, event: Event, *, from_position: int) -
     return (await bus.submit(request)).first
 
 
-async def discarded(bus: Bus, of: Callable[[str], bool]) -> frozenset[int]:
-    """Positions that people discarded for the groups that ``of`` says yes to: a rebuild leaves them out."""
+async def discarded(bus: Bus, of: Callable[[str], bool]) -> dict[int, str]:
+    """Positions that people discarded for the groups that ``of`` says yes to, and of which key: a rebuild leaves them out."""
     found = [record.data async for record in bus.read(EventDiscarded.TOPIC)]
-    return frozenset(int(data["position"]) for data in found if of(str(data.get("group"))))
+    return {int(data["position"]): str(data.get("key")) for data in found if of(str(data.get("group")))}

@@ -14,8 +14,7 @@ ON CONFLICT (brain, key, decided) DO UPDATE
 SET code = excluded.code, handled = excluded.handled, folded = excluded.folded, body = excluded.body"""
 # A key has a few dozen: the order of the key finds the last that will do.
 NEAREST = f"""
-SELECT {_COLUMNS} FROM snapshots
-WHERE brain = $1 AND key = $2 AND decided <= $3::bigint AND handled <= $4::bigint AND code = $5
+SELECT {_COLUMNS} FROM snapshots WHERE brain = $1 AND key = $2 AND decided <= $3::bigint AND code = $4
 ORDER BY decided DESC LIMIT 1"""
 SWEEP = "DELETE FROM snapshots WHERE brain = $1 AND code <> $2"
 
@@ -30,11 +29,9 @@ class PostgresSnapshots:
         """Keep it in a transaction of its own."""
         await self._database.execute(PUT, *snapshot)
 
-    async def nearest(
-        self, brain: str, key: str, code: str, *, decided_upto: int, handled_upto: int
-    ) -> Snapshot | None:
+    async def nearest(self, brain: str, key: str, code: str, *, upto: int) -> Snapshot | None:
         """Return the last one that will do, None if there is none."""
-        row = await self._database.fetchrow(NEAREST, brain, key, decided_upto, handled_upto, code)
+        row = await self._database.fetchrow(NEAREST, brain, key, upto, code)
         return None if row is None else Snapshot._make(row)
 
     async def sweep(self, brain: str, code: str) -> int:

@@ -12,7 +12,7 @@ _COLUMNS = ", ".join(Snapshot._fields)
 PUT = f"INSERT OR REPLACE INTO snapshots ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 # A key has a few dozen: the order of the key finds the last that will do.
 NEAREST = f"""
-SELECT {_COLUMNS} FROM snapshots WHERE brain = ? AND key = ? AND decided <= ? AND handled <= ? AND code = ?
+SELECT {_COLUMNS} FROM snapshots WHERE brain = ? AND key = ? AND decided <= ? AND code = ?
 ORDER BY decided DESC LIMIT 1"""
 SWEEP = "DELETE FROM snapshots WHERE brain = ? AND code <> ?"
 
@@ -32,12 +32,9 @@ class SqliteSnapshots:
 
         await self._runner.write(job)
 
-    async def nearest(
-        self, brain: str, key: str, code: str, *, decided_upto: int, handled_upto: int
-    ) -> Snapshot | None:
+    async def nearest(self, brain: str, key: str, code: str, *, upto: int) -> Snapshot | None:
         """Return the last one that will do, None if there is none."""
-        values = (brain, key, decided_upto, handled_upto, code)
-        row = await self._runner.read(lambda db: db.execute(NEAREST, values).fetchone())
+        row = await self._runner.read(lambda db: db.execute(NEAREST, (brain, key, upto, code)).fetchone())
         return None if row is None else Snapshot._make(row)
 
     async def sweep(self, brain: str, code: str) -> int:
