@@ -86,9 +86,10 @@ class EventLog(Protocol):
         ...
 
     async def read_correlation(
-        self, correlation_id: str, *, after: int = 0, limit: int = 1000, decider: str | None = None
-    ) -> list[StoredEvent]:
-        """Events of a correlation with ``position > after``; ``decider`` as for streams."""
+        self, correlation_id: str, *, after: int = 0, until: int | None = None, limit: int = 1000,
+        decider: str | None = None, topics: Sequence[str] | None = None,
+    ) -> list[StoredEvent]:  # fmt: skip
+        """Events of a correlation with ``after < position`` (``<= until``); ``decider`` as for streams, else with ``topics`` only of these."""
         ...
 
     async def last_of_correlation(self, correlation_id: str) -> int:

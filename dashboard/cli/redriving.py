@@ -96,11 +96,14 @@ class ListedLog:
         return [row.correlation_id for row in self._rows if row.topic in _STARTS]
 
     async def read_correlation(
-        self, correlation_id: str, *, after: int = 0, limit: int = _PAGE, decider: str | None = None
-    ) -> list[StoredEvent]:
-        """Events of a correlation with ``position > after``; with ``decider`` only that brain's decisions."""
+        self, correlation_id: str, *, after: int = 0, until: int | None = None, limit: int = _PAGE,
+        decider: str | None = None, topics: Sequence[str] | None = None,
+    ) -> list[StoredEvent]:  # fmt: skip
+        """Events of a correlation with ``after < position`` (``<= until``); only a brain's decisions, or only of ``topics``."""
         rows = (row for row in self._rows if row.correlation_id == correlation_id and row.position > after)
-        return [row for row in rows if _decided(row, decider)][:limit]
+        rows = (row for row in rows if until is None or row.position <= until)
+        wanted = topics if decider is None else None
+        return [row for row in rows if _decided(row, decider) and (wanted is None or row.topic in wanted)][:limit]
 
     async def read_stream(
         self, stream: str, *, after: int = 0, limit: int = _PAGE, decider: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hive_bus.brains.brain import Brain, State
@@ -17,6 +17,7 @@ from hive_bus.brains.fold import Folder, decided_by, fold_topic, run_of_key
 from hive_bus.brains.session import Session
 from hive_bus.brains.snapshots import Start
 from hive_bus.lineage import FORKED, PAGE, Segment, lineage, run_of
+from hive_bus.topics import is_pattern
 from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog
 
@@ -115,12 +116,17 @@ class Life:
 
         With ``reads`` the next page is read while the caller folds this one.
         """
-        inputs = Rows(self.brain, self.log, self.key, self.segments, own=False, after=self.after, reads=reads)
+        self.handled = self.after
         own = Rows(self.brain, self.log, self.key, self.segments[-1:], own=True, after=self.decided)
+        decisions = deque([] if self.begun else await own.page())
+        segments = self.segments
+        if not self.begun and own.finished:
+            # What was inherited counts as handled up to the cause of the last decision: nothing behind it is read.
+            segments = _up_to(_cause(decisions[-1]) if decisions else 0, segments)
+        inputs = Rows(self.brain, self.log, self.key, segments, own=False, after=self.after, reads=reads)
         if reads is not None:
             inputs.begin(reads)
-        self.handled = self.after
-        async for page, steps in _merged(inputs, own, self.upto):
+        async for page, steps in _merged(inputs, own, decisions, self.upto):
             self.handled = page[-1].position
             yield page, steps
 
@@ -152,9 +158,19 @@ async def _begun(brain: Brain[Any], log: EventLog, key: str, segment: Segment, u
     return bool(first) and first[0].position <= upto
 
 
-async def _merged(inputs: Rows, own: Rows, upto: int) -> AsyncIterator[tuple[list[StoredEvent], list[Step]]]:
-    """Two reads of one index, inputs and own decisions: a key's decisions lie in the order of their causes."""
-    decisions: deque[StoredEvent] = deque()
+def _up_to(position: int, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """What lies at or before a position."""
+    return tuple(
+        replace(part, upto=position if part.upto is None else min(part.upto, position))
+        for part in segments
+        if part.after < position
+    )
+
+
+async def _merged(
+    inputs: Rows, own: Rows, decisions: deque[StoredEvent], upto: int
+) -> AsyncIterator[tuple[list[StoredEvent], list[Step]]]:
+    """Two reads of one index, inputs and own decisions, whose first may be known: these lie in the order of their causes."""
     more = True
     while page := await inputs.page():
         last = page[-1].position
@@ -205,10 +221,18 @@ class Rows:
         self._next: asyncio.Task[list[StoredEvent]] | None = None
         self._after = 0
         self._folds = Folds(brain)
+        # Where it names its topics, nothing else need leave the database.
+        self._topics = None if any(map(is_pattern, brain.folds)) else brain.folds
+
+    @property
+    def finished(self) -> bool:
+        """Whether every page was read."""
+        return self._next is None and not self._segments
 
     def begin(self, reads: asyncio.TaskGroup) -> None:
         """Read the first page now, while the caller does something else."""
-        self._next = reads.create_task(self._read())
+        if self._segments:
+            self._next = reads.create_task(self._read())
 
     async def page(self) -> list[StoredEvent]:
         """The next rows, at least one; none at the end."""
@@ -231,7 +255,10 @@ class Rows:
             rows = await self._log.read_stream(stream, after=self._after, limit=PAGE, decider=decider)
         else:
             after = max(self._after, self._first, segment.after)
-            rows = await self._log.read_correlation(segment.correlation_id, after=after, limit=PAGE, decider=decider)
+            run, topics = segment.correlation_id, None if self._own else self._topics
+            rows = await self._log.read_correlation(
+                run, after=after, until=segment.upto, limit=PAGE, decider=decider, topics=topics
+            )
         if len(rows) < PAGE or segment.ends_before(rows[-1].position + 1):
             self._segments.popleft()
             self._after = 0

@@ -45,11 +45,13 @@ SELECT {_COLUMNS} FROM events AS e JOIN (
         ORDER BY o.topic {{order}}, o.position {{order}} LIMIT {{limit}}
     ) AS found ORDER BY 1 {{order}} LIMIT {{limit}}
 ) AS page ON e.position = page.wanted ORDER BY e.position {{order}}"""
-STREAM = f"{_EVENTS} WHERE stream = $1 AND version > $2 {{decided}}ORDER BY version LIMIT {{limit}}"
-CORRELATION = f"""{_EVENTS} WHERE (correlation_id, position) > ($1, $2::bigint) AND (correlation_id, position) <= ($1, {_LAST})
-{{decided}}ORDER BY correlation_id, position LIMIT {{limit}}"""
+STREAM = f"{_EVENTS} WHERE stream = $1 AND version > $2 {{only}}ORDER BY version LIMIT {{limit}}"
+CORRELATION = f"""{_EVENTS} WHERE (correlation_id, position) > ($1, $2::bigint) AND (correlation_id, position) <= ($1, $3::bigint)
+{{only}}ORDER BY correlation_id, position LIMIT {{limit}}"""
 # What one brain decided: `name@...`; '@' is followed by 'A', so the range is exactly the names with the '@'.
-DECIDED = "AND decided_by >= $3 || '@' AND decided_by < $3 || 'A' "
+DECIDED = "AND decided_by >= ${n} || '@' AND decided_by < ${n} || 'A' "
+# Not by the topic's index, which knows of the whole log.
+OF_TOPICS = "AND (topic || '') = ANY ($4::text[]) "
 LAST_OF_CORRELATION = f"""
 SELECT position FROM events WHERE (correlation_id, position) >= ($1, 0) AND (correlation_id, position) <= ($1, {_LAST})
 ORDER BY correlation_id DESC, position DESC LIMIT 1"""
@@ -209,13 +211,22 @@ class PostgresEventLog:
         self, stream: str, *, after: int = 0, limit: int = 1000, decider: str | None = None
     ) -> list[StoredEvent]:
         """Return a stream's events behind version ``after``, all or those that one brain decided."""
-        return await self._of_key(STREAM, stream, after, limit, decider)
+        if decider is None:
+            return await self._page(STREAM.format(only="", limit=int(limit)), stream, after)
+        return await self._page(STREAM.format(only=DECIDED.format(n=3), limit=int(limit)), stream, after, decider)
 
     async def read_correlation(
-        self, correlation_id: str, *, after: int = 0, limit: int = 1000, decider: str | None = None
-    ) -> list[StoredEvent]:
-        """Return a correlation's events behind position ``after``, all or those that one brain decided."""
-        return await self._of_key(CORRELATION, correlation_id, after, limit, decider)
+        self, correlation_id: str, *, after: int = 0, until: int | None = None, limit: int = 1000,
+        decider: str | None = None, topics: Sequence[str] | None = None,
+    ) -> list[StoredEvent]:  # fmt: skip
+        """Return a correlation's events behind ``after``: all, those that one brain decided, or those of some topics."""
+        only, values = "", tuple[object, ...]()
+        if decider is not None:
+            only, values = DECIDED.format(n=4), (decider,)
+        elif topics is not None:
+            only, values = OF_TOPICS, (list(topics),)
+        statement = CORRELATION.format(only=only, limit=int(limit))
+        return await self._page(statement, correlation_id, after, _LAST if until is None else until, *values)
 
     async def last_of_correlation(self, correlation_id: str) -> int:
         """Return the correlation's last position, 0 if it has none."""
@@ -266,11 +277,6 @@ class PostgresEventLog:
         if len(wanted) == 1:
             return await self._page(ONE_TOPIC.format(order=order, limit=int(limit)), wanted[0], after, until)
         return await self._page(TOPICS_PAGE.format(order=order, limit=int(limit)), wanted, after, until)
-
-    async def _of_key(self, statement: str, key: str, after: int, limit: int, decider: str | None) -> list[StoredEvent]:
-        if decider is None:
-            return await self._page(statement.format(decided="", limit=int(limit)), key, after)
-        return await self._page(statement.format(decided=DECIDED, limit=int(limit)), key, after, decider)
 
     async def _page(self, statement: str, *values: object) -> list[StoredEvent]:
         found: list[Row] = await self._database.fetch(statement, *values)

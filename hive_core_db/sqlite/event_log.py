@@ -34,11 +34,14 @@ _OF_TOPIC = "SELECT position FROM events WHERE topic = ? AND position > ? AND po
 # With more topics than a compound may have, reading the log in order and leaving rows out is the better plan.
 SCAN = f"{_EVENTS} WHERE +topic IN (SELECT value FROM json_each(?)) AND position > ? AND position <= ?"
 STREAM = f"{_EVENTS} WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
-CORRELATION = f"{_EVENTS} WHERE correlation_id = ? AND position > ? ORDER BY position LIMIT ?"
+_OF_CORRELATION = f"{_EVENTS} WHERE correlation_id = ? AND position > ? AND position <= ?"
+CORRELATION = f"{_OF_CORRELATION} ORDER BY position LIMIT ?"
 # What one brain decided: `name@...`; '@' is followed by 'A', so the range is exactly the names with the '@'.
 _DECIDED = "decided_by >= ? || '@' AND decided_by < ? || 'A'"
 STREAM_DECIDED = f"{_EVENTS} WHERE stream = ? AND version > ? AND {_DECIDED} ORDER BY version LIMIT ?"
-CORRELATION_DECIDED = f"{_EVENTS} WHERE correlation_id = ? AND position > ? AND {_DECIDED} ORDER BY position LIMIT ?"
+CORRELATION_DECIDED = f"{_OF_CORRELATION} AND {_DECIDED} ORDER BY position LIMIT ?"
+# By the correlation's index, and leaving rows out: a topic's index knows of the whole log.
+CORRELATION_OF_TOPICS = f"{_OF_CORRELATION} AND +topic IN ({{topics}}) ORDER BY position LIMIT ?"
 LAST_OF_CORRELATION = "SELECT max(position) FROM events WHERE correlation_id = ?"
 # Both read the index alone: a run of a hundred thousand events is counted in milliseconds.
 COUNT_CORRELATION = "SELECT count(*) FROM events WHERE correlation_id = ? AND position <= ?"
@@ -144,14 +147,17 @@ class SqliteEventLog:
         return await self._runner.read(lambda db: _page(db, STREAM, (stream, after, limit)))
 
     async def read_correlation(
-        self, correlation_id: str, *, after: int = 0, limit: int = 1000, decider: str | None = None
-    ) -> list[StoredEvent]:
-        """Return a correlation's events behind position ``after``, all or those that one brain decided."""
+        self, correlation_id: str, *, after: int = 0, until: int | None = None, limit: int = 1000,
+        decider: str | None = None, topics: Sequence[str] | None = None,
+    ) -> list[StoredEvent]:  # fmt: skip
+        """Return a correlation's events behind ``after``: all, those that one brain decided, or those of some topics."""
+        span = (correlation_id, after, _FOREVER if until is None else until)
+        statement, values = CORRELATION, tuple[str, ...]()
         if decider is not None:
-            return await self._runner.read(
-                lambda db: _page(db, CORRELATION_DECIDED, (correlation_id, after, decider, decider, limit))
-            )
-        return await self._runner.read(lambda db: _page(db, CORRELATION, (correlation_id, after, limit)))
+            statement, values = CORRELATION_DECIDED, (decider, decider)
+        elif topics is not None:
+            statement, values = CORRELATION_OF_TOPICS.format(topics=", ".join("?" * len(topics))), tuple(topics)
+        return await self._runner.read(lambda db: _page(db, statement, (*span, *values, limit)))
 
     async def last_of_correlation(self, correlation_id: str) -> int:
         """Return the correlation's last position, 0 if it has none."""

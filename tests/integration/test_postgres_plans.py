@@ -22,9 +22,10 @@ STATEMENTS = {
     "a topic": (log.ONE_TOPIC.format(order="ASC", limit=1000), "events_topic"),
     "a topic backwards": (log.ONE_TOPIC.format(order="DESC", limit=20), "events_topic"),
     "topics": (log.TOPICS_PAGE.format(order="ASC", limit=1000), "events_topic"),
-    "a stream": (log.STREAM.format(decided="", limit=1000), "events_stream_version"),
-    "a correlation": (log.CORRELATION.format(decided="", limit=1000), "events_correlation"),
-    "decisions": (log.CORRELATION.format(decided=log.DECIDED, limit=1000), "events_correlation"),
+    "a stream": (log.STREAM.format(only="", limit=1000), "events_stream_version"),
+    "a correlation": (log.CORRELATION.format(only="", limit=1000), "events_correlation"),
+    "topics of a correlation": (log.CORRELATION.format(only=log.OF_TOPICS, limit=1000), "events_correlation"),
+    "decisions": (log.CORRELATION.format(only=log.DECIDED.format(n=4), limit=1000), "events_correlation"),
     "the end of a correlation": (log.LAST_OF_CORRELATION, "events_correlation"),
     "the n-th of a correlation": (log.NTH_OF_CORRELATION, "events_correlation"),
     "an event": (log.ONE, "events_event_id"),
@@ -44,7 +45,16 @@ STATEMENTS = {
     "a renewal": (leases.RENEW, "leases_pkey"),
 }
 # An index in the wanted order: nothing is sorted but what several of them found.
-UNSORTED = ("a page", "a topic", "a topic backwards", "a stream", "a correlation", "decisions", "documents")
+UNSORTED = (
+    "a page",
+    "a topic",
+    "a topic backwards",
+    "a stream",
+    "a correlation",
+    "topics of a correlation",
+    "decisions",
+    "documents",
+)
 
 
 @pytest.fixture
