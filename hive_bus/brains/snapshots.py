@@ -78,7 +78,7 @@ class Snapshots(Generic[State]):
 
     def __init__(self, brain: Brain[State], store: Store) -> None:
         self._brain, self._store = brain, store
-        self._code = code_of(brain)
+        self._given: str | None = None
         self._due: dict[str, _Due[State]] = {}
         self._proven = False
 
@@ -96,7 +96,14 @@ class Snapshots(Generic[State]):
             session.kept = session.folded
 
     def _is_due(self, session: Session[State]) -> bool:
-        return bool(self._code) and session.folded - session.kept >= max(EVERY, session.folded // SHARE)
+        return session.folded - session.kept >= max(EVERY, session.folded // SHARE) and bool(self._code)
+
+    @property
+    def _code(self) -> str:
+        # Found out when first needed: a process whose runs are short never is.
+        if self._given is None:
+            self._given = code_of(self._brain)
+        return self._given
 
     async def keep(self) -> None:
         """Write what is due and decided; what cannot be written is left out."""
@@ -111,7 +118,7 @@ class Snapshots(Generic[State]):
                 self._tell(key, problem)
             except Exception as problem:  # noqa: BLE001 - a state without bytes, for whatever reason: its brain does without
                 self._tell(key, problem)
-                self._code = ""
+                self._given = ""
 
     async def _keep(self, key: str, due: _Due[State], decided: int) -> None:
         body = pickle.dumps(due.state, protocol=5)

@@ -150,6 +150,19 @@ async def test_a_correlation_is_read_by_its_id(store: Store) -> None:
     assert await store.log.last_of_correlation("z") == 0
 
 
+async def test_a_correlation_is_read_up_to_a_position_and_by_topics(store: Store) -> None:
+    """Only what lies in between, and only of these topics: pages go on behind their last event."""
+    for number, name in enumerate(["x", "y", "x", "x", "x", "x"]):
+        await appended(store, event(correlation_id=name, topic=("a.a", "b.b", "c.c")[number % 3]))
+    assert positions(await store.log.read_correlation("x", until=4)) == [1, 3, 4]
+    assert positions(await store.log.read_correlation("x", topics=["a.a", "c.c", "d.d"])) == [1, 3, 4, 6]
+    assert positions(await store.log.read_correlation("x", topics=["a.a", "c.c"], after=1, until=5)) == [3, 4]
+    assert positions(await store.log.read_correlation("x", topics=["a.a", "c.c"], after=1, limit=1)) == [3]
+    assert (
+        await store.log.read_correlation("x", topics=["d.d"]) == await store.log.read_correlation("x", topics=[]) == []
+    )
+
+
 async def test_an_ordinal_within_a_correlation_is_a_position(store: Store) -> None:
     """The n-th event of a correlation, counted from 1, and how many it has up to a position."""
     for name in ["x", "y", "x", "x", "y"]:
@@ -260,6 +273,7 @@ async def test_what_one_brain_decided_can_be_read_alone(store: Store) -> None:
     assert positions(await store.log.read_stream("s", decider="queen")) == [1, 4]
     assert positions(await store.log.read_correlation("c", decider="queen")) == [1, 4]
     assert positions(await store.log.read_correlation("c", after=1, decider="queen")) == [4]
+    assert positions(await store.log.read_correlation("c", until=3, decider="queen")) == [1]
     assert await store.log.read_stream("s", decider="nobody") == []
 
 
