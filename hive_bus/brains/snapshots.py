@@ -181,8 +181,8 @@ def code_of(brain: Brain[Any]) -> str:
     places = {_place(name) for name in modules}
     if None in places:
         return ""
-    told = [decider(brain), sys.version, pydantic.VERSION, _digest(_BUS, "**/*.py")]
-    told += [_digest(place, "*.py") for place in sorted(filter(None, places))]
+    told = [decider(brain), sys.version, pydantic.VERSION, _digest(_BUS)]
+    told += [_digest(place) for place in sorted(filter(None, places))]
     return sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
@@ -195,9 +195,9 @@ def _place(module: str) -> Path | None:
 
 
 @cache
-def _digest(place: Path, pattern: str) -> str:
+def _digest(place: Path) -> str:
     """Of what the sources said when this process first asked: that is the code that it runs."""
-    files = sorted(place.glob(pattern)) if place.is_dir() else [place]
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
     return sha256(b"\0".join(part for file in files for part in (bytes(file), file.read_bytes()))).hexdigest()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import importlib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -272,3 +274,50 @@ async def test_a_state_without_bytes_is_done_without(hive_url: str) -> None:
         await kept.keep()
         assert rows(hive_url, "SELECT key FROM snapshots") == []
         assert await kept.nearest("run", {}) is None
+
+
+def test_a_changed_source_is_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word that changed in a module beside the brain's is enough; what lies in other packages is not asked."""
+    package = tmp_path / "beekeeper"
+    package.mkdir()
+    for name in ("__init__", "words"):
+        (package / f"{name}.py").write_text("")
+    (package / "brain.py").write_text(
+        "from tests.integration.test_snapshots import Counter\n\n\nclass Mine(Counter): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    brain: Brain[Any] = importlib.import_module("beekeeper.brain").Mine()
+    before = code_of(brain)
+    assert before == code_of(brain) != ""
+    (package / "words.py").write_text("HONEY = 1\n")
+    assert code_of(brain) == before  # what this process runs is what it had read
+    snapshots._digest.cache_clear()
+    assert code_of(brain) != before
+
+
+def test_our_brains_reach_nothing_that_their_code_leaves_out() -> None:
+    """Every module of agents that a brain imports, directly or through others, lies in a directory that the digest is of."""
+    for brain in brains():
+        kind = type(brain)
+        told = {_source(name).parent for name in (kind.__module__, *brain.modules)}
+        reached, waiting = set[str](), [kind.__module__]
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                reached.add(name)
+                waiting += _imports(name)
+        assert len(reached) > 2
+        assert [name for name in sorted(reached) if not any(map(_source(name).is_relative_to, told))] == []
+
+
+def _source(module: str) -> Path:
+    file = importlib.import_module(module).__file__
+    assert file is not None
+    return Path(file)
+
+
+def _imports(module: str) -> list[str]:
+    """The modules of agents that a module imports by name."""
+    nodes = ast.walk(ast.parse(_source(module).read_text()))
+    names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return [name for name in names if name.startswith("agents.")]
