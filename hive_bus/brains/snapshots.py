@@ -78,7 +78,8 @@ class Snapshots(Generic[State]):
 
     def __init__(self, brain: Brain[State], store: Store) -> None:
         self._brain, self._store = brain, store
-        self._given: str | None = None
+        # Now, and not when it is needed: by then the sources may be those of an upgrade that this process does not run.
+        self._code = code_of(brain)
         self._due: dict[str, _Due[State]] = {}
         self._proven = False
 
@@ -98,13 +99,6 @@ class Snapshots(Generic[State]):
     def _is_due(self, session: Session[State]) -> bool:
         return session.folded - session.kept >= max(EVERY, session.folded // SHARE) and bool(self._code)
 
-    @property
-    def _code(self) -> str:
-        # Found out when first needed: a process whose runs are short never is.
-        if self._given is None:
-            self._given = code_of(self._brain)
-        return self._given
-
     async def keep(self) -> None:
         """Write what is due and decided; what cannot be written is left out."""
         for key, due in list(self._due.items()):
@@ -118,7 +112,7 @@ class Snapshots(Generic[State]):
                 self._tell(key, problem)
             except Exception as problem:  # noqa: BLE001 - a state without bytes, for whatever reason: its brain does without
                 self._tell(key, problem)
-                self._given = ""
+                self._code = ""
 
     async def _keep(self, key: str, due: _Due[State], decided: int) -> None:
         body = pickle.dumps(due.state, protocol=5)
@@ -181,8 +175,8 @@ def code_of(brain: Brain[Any]) -> str:
     places = {_place(name) for name in modules}
     if None in places:
         return ""
-    told = [decider(brain), sys.version, pydantic.VERSION, _digest(_BUS)]
-    told += [_digest(place) for place in sorted(filter(None, places))]
+    told = [decider(brain), str(sys.implementation.cache_tag), pydantic.VERSION, _digest(_BUS)]
+    told += sorted(_digest(place) for place in places if place is not None)
     return sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
@@ -196,9 +190,10 @@ def _place(module: str) -> Path | None:
 
 @cache
 def _digest(place: Path) -> str:
-    """Of what the sources said when this process first asked: that is the code that it runs."""
+    """Of what the sources said when this process first asked, wherever they lie: that is the code that it runs."""
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-    return sha256(b"\0".join(part for file in files for part in (bytes(file), file.read_bytes()))).hexdigest()
+    parts = (part for file in files for part in (bytes(file.relative_to(place.parent)), file.read_bytes()))
+    return sha256(b"\0".join(parts)).hexdigest()
 
 
 def _position(verdict: asyncio.Future[Verdict]) -> int | None:
