@@ -152,15 +152,17 @@ class Hive:
         if self._colony is not None:
             await asyncio.shield(self._colony)
 
-    async def drain(self, *, within: float = DRAIN_SECONDS) -> bool:
-        """Start nothing new here, hand over what others can have at once, and finish what runs.
+    @property
+    def serves(self) -> frozenset[str]:
+        """The runs for which something is performed here at this moment."""
+        return frozenset() if self._host is None else self._host.hands.load().runs
 
-        Returns whether all of it was done ``within`` so many seconds; what is left goes back to the
-        queue when the hive is closed.
+    async def drain(self, *, within: float = DRAIN_SECONDS) -> bool:
+        """Start nothing new here, hand over what others can have at once, and finish what runs; whether all was done in time.
+
+        What is left after ``within`` seconds goes back to the queue when the hive is closed.
         """
         return True if self._host is None else await self._host.drain(within=within)
-
-    # Runs.
 
     async def start(
         self,

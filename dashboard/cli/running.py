@@ -173,7 +173,12 @@ async def host(
             started = await start()
             with progress_of(shell) as progress:
                 watches.append(Watch(shell, hive, started, progress, approve=approve))
-                return await watches[0].follow()
+                view = await watches[0].follow()
+            if hive.serves - {started.id}:
+                # Cut off, some of it would be in doubt, and a person be asked.
+                shell.say("finishing what was begun here for other runs; Ctrl-C stops it")
+                await drain()
+            return view
 
     async def drain() -> bool:
         return await hive.drain(within=shell.settings.drain_seconds)
@@ -181,7 +186,8 @@ async def host(
     try:
         return Outcome(await interruptible(work(), drain=drain), interrupted=False)
     except Interrupted:
-        return Outcome(watches[0].view if watches else None, interrupted=True)
+        view = watches[0].view if watches else None
+        return Outcome(view, interrupted=view is None or not view.ended)
 
 
 def report(shell: Shell, view: RunView, *, resume: bool = False) -> None:

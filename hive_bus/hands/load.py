@@ -15,7 +15,7 @@ from hive_bus.hands.hand import Hand
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How busy hands are: ``full`` are the queues for which no slot is free, ``ending`` the effects that were told to end."""
+    """How busy hands are: ``full`` are the queues for which no slot is free, ``ending`` the effects that were told to end, ``runs`` whose they are."""
 
     running: int = 0
     slots: int = 0
@@ -24,6 +24,7 @@ class Load:
     last: int = 0
     full: tuple[str, ...] = ()
     ending: frozenset[str] = field(default_factory=frozenset)
+    runs: frozenset[str] = field(default_factory=frozenset)
 
     def __add__(self, other: Load) -> Load:
         return Load(
@@ -34,6 +35,7 @@ class Load:
             last=max(self.last, other.last),
             full=tuple(sorted({*self.full, *other.full})),
             ending=self.ending | other.ending,
+            runs=self.runs | other.runs,
         )
 
 
@@ -53,7 +55,7 @@ class Tally:
             self.done += 1
         self.last = now
 
-    def load(self, running: Mapping[Hand, int], *, ending: Iterable[str]) -> Load:
+    def load(self, running: Mapping[Hand, int], *, ending: Iterable[str], runs: Iterable[str]) -> Load:
         """The load of hands that run so many effects each."""
         full = sorted({queue for hand, count in running.items() if count >= hand.concurrency for queue in hand.queues})
         return Load(
@@ -64,4 +66,5 @@ class Tally:
             last=self.last,
             full=tuple(full),
             ending=frozenset(ending),
+            runs=frozenset(runs),
         )

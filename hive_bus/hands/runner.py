@@ -77,7 +77,8 @@ class HandRunner:
         self.capacity = Capacity(bus.store.limits, limits or {}, wake=self.wake)
         self._hands = list(hands)
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._claimed_at: dict[str, int] = {}
+        # Where in the log each was claimed, and for which run.
+        self._claims: dict[str, tuple[int, str]] = {}
         self._load = {id(hand): 0 for hand in hands}
         self._cancelled: dict[str, str] = {}
         self._ending: set[str] = set()
@@ -152,7 +153,8 @@ class HandRunner:
     def load(self) -> Load:
         """What runs here now, and what became of the rest."""
         running = {hand: self._load[id(hand)] for hand in self._hands}
-        return self._delivery.tally.load(running, ending={*self._ending, *self._cancelled})
+        runs = (run for _, run in self._claims.values())
+        return self._delivery.tally.load(running, ending={*self._ending, *self._cancelled}, runs=runs)
 
     def _note(self, rows: Sequence[StoredEvent]) -> None:
         """Remember fresh intents of this process's commits: they need not be read again."""
@@ -184,7 +186,7 @@ class HandRunner:
                 self._ask()
             work_id = row.causation_id or ""
             # The tail may be behind the queue: what ended before this claim was somebody else's attempt.
-            if row.position <= self._claimed_at.get(work_id, row.position) or not row.topic.endswith(_CUT):
+            if row.position <= self._claims.get(work_id, (row.position,))[0] or not row.topic.endswith(_CUT):
                 continue
             if work_id not in self._ending:
                 self._ending.add(work_id)
@@ -334,11 +336,11 @@ class HandRunner:
     def _start(self, claimed: Claimed, group: asyncio.TaskGroup, position: int) -> None:
         work_id, hand = claimed.work_id, claimed.hand
         task = group.create_task(self._work(claimed), name=f"hand:{claimed.record.topic}:{work_id[-6:]}")
-        self._running[work_id], self._claimed_at[work_id] = task, position
+        self._running[work_id], self._claims[work_id] = task, (position, claimed.record.correlation_id)
         self._load[id(hand)] += 1
 
         def done(_: asyncio.Task[None]) -> None:
-            del self._running[work_id], self._claimed_at[work_id]
+            del self._running[work_id], self._claims[work_id]
             self._load[id(hand)] -= 1
             self._ending.discard(work_id)
             self._cancelled.pop(work_id, None)

@@ -22,6 +22,16 @@ steps:
   - {id: fetch, run: test -e there}
   - {id: use, needs: [fetch], run: echo used}
 """
+SLOW = """\
+name: slow
+steps:
+  - {id: send, run: "touch begun && until [ -e over ]; do sleep 0.02; done; sleep 2; echo sent", effect: unsafe}
+"""
+QUICK = """\
+name: quick
+steps:
+  - {id: wait, run: "until [ -e begun ]; do sleep 0.02; done; touch over"}
+"""
 
 
 @pytest.fixture
@@ -40,6 +50,18 @@ def test_a_run_is_data_on_standard_output_and_progress_beside_it(hive: Console) 
     assert (run["status"], run["output"], run["metadata"]) == ("completed", "shipped", {"build": 17, "by": "me"})
     assert [task["status"] for task in run["tasks"]] == ["completed", "completed"]
     assert "starts" in done.err
+
+
+def test_what_was_begun_for_another_run_is_finished(hive: Console) -> None:
+    """A process that ends with its own run cuts nothing off: half of something unsafe would be a question to a person."""
+    (hive.directory / "slow.yaml").write_text(SLOW)
+    (hive.directory / "quick.yaml").write_text(QUICK)
+    assert hive("run", "slow.yaml", "--id", "slow-1", "--detach").code == 0
+    done = hive("run", "quick.yaml", "--id", "quick-1")
+    assert done.code == 0, done
+    topics = [event["topic"] for event in hive("events", "--correlation", "slow-1", "--json").json]
+    assert "task.returned" in topics
+    assert "approval.requested" not in topics
 
 
 def test_a_failed_run_ends_with_one(hive: Console) -> None:
