@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
@@ -48,6 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("hive", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("soak", settings.get_profile("hive"), max_examples=5000)
     settings.load_profile("soak" if _fault_seconds() > DEFAULT_FAULT_SECONDS else "hive")
+    # Who is started in the background by a script ignores Ctrl-C, and so would every program that a test starts and ends by it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(SkipCount(), "skip-count")
 
 

@@ -10,7 +10,7 @@ from hive_bus import FROM_BEGINNING, Bus, Event, HandContext, HandRunner, open_b
 from hive_bus.clock import Clock
 from tests.support.spending import Buyer, BuyerReady, Purchase, PurchaseDone
 
-TTL = 15.0
+TTL = 100.0
 # A slow machine must not take a process for lost: one that is killed here is known to be dead at once.
 
 

@@ -16,7 +16,7 @@ from hive_bus.clock import Clock
 from hive_bus.limit import Limit
 from tests.support.capacity import Count, Job, JobDone, JobHand
 
-TTL = 15.0
+TTL = 100.0
 # A slow machine must not take a process for lost: one that is killed here is known to be dead at once.
 HELD = "held"
 
