@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from hive_bus.tasks import set_within
 from hive_bus.telemetry import get_logger
 from hive_core_db.store import Leases
 from hive_errors import BusClosed, StoreError
@@ -24,6 +25,10 @@ RENEWALS: Final = 4
 _MICROSECONDS: Final = 1_000_000
 
 _log = get_logger(__name__)
+
+
+class LeaseLost(Exception):
+    """This process's lease was closed by another: it must stop everything that it held under it."""
 
 
 class ProcessLease:
@@ -91,6 +96,11 @@ class ProcessLease:
             self.lost.set()
         return False
 
+    async def raise_when_lost(self) -> None:
+        """Wait until it is lost. Raises :class:`LeaseLost`."""
+        await self.lost.wait()
+        raise LeaseLost
+
     async def serve(self) -> None:
         """As ``run``, beside a bus: a store that fails for good ends the lease, not the bus."""
         try:
@@ -101,7 +111,7 @@ class ProcessLease:
     async def run(self) -> None:
         """Renew until closed or lost; a store that is busy or full is asked again at the next turn."""
         every = self.ttl / RENEWALS
-        while not await _set_within(self._closing, every):
+        while not await set_within(self._closing, every):
             try:
                 if not await self.tell():
                     return
@@ -184,12 +194,3 @@ def _started(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] in {b"Z", b"X"} else fields[19].decode()
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event was set before ``seconds`` passed."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False

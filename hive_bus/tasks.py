@@ -38,6 +38,15 @@ async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
+async def set_within(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until the event is set, or so many seconds (None: for ever); whether it is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 def heed_cancellation() -> None:
     """Raise ``CancelledError`` if this task was cancelled while it dealt with a failure: for whoever catches one and goes on.
 

@@ -17,11 +17,11 @@ from hive_bus.groups.balance import Balance
 from hive_bus.groups.consumer import Commands, Consumer, Owned
 from hive_bus.groups.dispatch import CHUNK, PATIENCE, ROOM, Key, Lane, Pages, Router, Topics
 from hive_bus.groups.roster import Rosters
-from hive_bus.lease import ProcessLease
+from hive_bus.lease import LeaseLost, ProcessLease
 from hive_bus.reading import FROM_BEGINNING, Start, start_position
 from hive_bus.record import Record
 from hive_bus.surely import patiently, surely
-from hive_bus.tasks import alone, heed_cancellation
+from hive_bus.tasks import alone, heed_cancellation, set_within
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import Appended, AppendRequest, Partition
 from hive_errors import BusClosed, Fenced, NewerVersion, StoreError, TimedOut
@@ -100,7 +100,7 @@ class GroupMember:
             try:
                 with alone():
                     await self._membership(lease)
-            except _LeaseLost:
+            except LeaseLost:
                 _log.warning("group.lease_lost", group=self.group, lease_id=lease.lease_id)
                 heed_cancellation()
             except _Drained:
@@ -120,7 +120,7 @@ class GroupMember:
                 while not await self._reached(position):
                     self._progress.clear()
                     # Progress of others is seen by looking; own partitions say so themselves.
-                    await _set_within(self._progress, 0.05)
+                    await set_within(self._progress, 0.05)
         except TimeoutError:
             raise TimedOut(what=f"group {self.group} reaching position {position}", seconds=within) from None
         finally:
@@ -143,7 +143,7 @@ class GroupMember:
         try:
             await patiently(tail.refresh)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._watch(lease), name=f"{self.group}: lease")
+                tasks.create_task(lease.raise_when_lost(), name=f"{self.group}: lease")
                 tasks.create_task(self._keep_balance(lease, tasks), name=f"{self.group}: balance")
                 tasks.create_task(self._keep_checkpoints(), name=f"{self.group}: checkpoints")
                 tasks.create_task(self._hand_over(lease), name=f"{self.group}: drain")
@@ -158,11 +158,7 @@ class GroupMember:
         except Fenced:
             # Others closed it while this process stood still: its renewal hears of it soon, then there is a new one.
             await lease.lost.wait()
-            raise _LeaseLost from None
-
-    async def _watch(self, lease: ProcessLease) -> None:
-        await lease.lost.wait()
-        raise _LeaseLost
+            raise LeaseLost from None
 
     async def _hand_over(self, lease: ProcessLease) -> None:
         """When drained: no member any more, so that the others share what is free, and what is in hand comes free one by one."""
@@ -382,17 +378,5 @@ class GroupMember:
         self._progress.set()
 
 
-class _LeaseLost(Exception):
-    """The lease was closed by another process."""
-
-
 class _Drained(Exception):
     """Nothing is in hand any more, and nothing more was wanted."""
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False

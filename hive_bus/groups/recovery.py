@@ -22,7 +22,7 @@ from hive_bus.groups.dispatch import Key, key_function
 from hive_bus.groups.parking import Parked, RetryPolicy, parked_event, records_of
 from hive_bus.record import Record
 from hive_bus.surely import patiently
-from hive_bus.tasks import together
+from hive_bus.tasks import set_within, together
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import NewEvent, ParkChange, UnparkKey, Verdict
 from hive_errors import Fenced, NewerVersion
@@ -192,7 +192,7 @@ class Recovery:
                     else:
                         later = due if free > 0 else None
                         break
-                await _set_within(self._wake, None if later is None else max(0.0, later - loop.time()))
+                await set_within(self._wake, None if later is None else max(0.0, later - loop.time()))
 
     def _waiting(self) -> list[tuple[float, Holding, Parked]]:
         waiting = [
@@ -316,12 +316,3 @@ class Recovery:
         holding.parked[link.key] = parked
         failure = Failure(error=f"what it published was refused: {verdict}")
         return self._failed(holding, parked, record, failure, move=link.move)
-
-
-async def _set_within(event: asyncio.Event, seconds: float | None) -> None:
-    """Until the event is set, or so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -129,7 +129,8 @@ class Budgets:
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._free: OrderedDict[str, None] = OrderedDict()
         self._wanted: dict[str, Amounts] = {}
-        self._grants: dict[str, Grant] = {}
+        # None: reckoned behind a claim that was refused.
+        self._grants: dict[str, Grant | None] = {}
         self._held: dict[str, _Held] = {}
 
     def note(self, rows: Sequence[StoredEvent]) -> None:
@@ -184,14 +185,20 @@ class Budgets:
         self._grants[claimed.work_id] = self._granted(claimed, accounts, wanted)
         return True
 
-    def grant(self, claimed: Claimed) -> Grant:
-        """What the claim's append has to hold besides."""
+    def grant(self, claimed: Claimed) -> Grant | None:
+        """What the claim's append has to hold besides; None: it was reckoned behind a claim that was refused, and is void.
+
+        A version alone would not tell: what took the place of that claim may have reserved more.
+        """
         return self._grants.get(claimed.work_id, _NO_GRANT)
 
     def refused(self, claimed: Claimed) -> None:
-        """The claim did not happen, nor what was reserved with it: what was taken for granted is read again."""
-        for stream in self._grants.pop(claimed.work_id, _NO_GRANT).expected:
-            self._accounts.pop(stream, None)
+        """The claim did not happen, nor what was reserved with it: what was reckoned behind it is void, and the log read again."""
+        grant = self._grants.pop(claimed.work_id, None)
+        if grant is not None:
+            self._grants = dict.fromkeys(self._grants)
+            for stream in grant.expected:
+                self._accounts.pop(stream, None)
 
     def begun(self, claimed: Claimed) -> None:
         """The claim is in the log."""

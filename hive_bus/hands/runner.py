@@ -28,10 +28,10 @@ from hive_bus.hands.delivery import Delivery, Share
 from hive_bus.hands.hand import Hand, HandContext
 from hive_bus.hands.load import Load
 from hive_bus.hands.offers import FARTHEST, Offers
-from hive_bus.lease import ProcessLease
+from hive_bus.lease import LeaseLost, ProcessLease
 from hive_bus.limit import Limit
 from hive_bus.surely import patiently, surely
-from hive_bus.tasks import heed_cancellation
+from hive_bus.tasks import heed_cancellation, set_within
 from hive_bus.telemetry import get_logger, with_correlation
 from hive_core_db.records import (
     AlreadyThere,
@@ -103,7 +103,7 @@ class HandRunner:
             while not self._draining:
                 try:
                     await self._serve(await patiently(self.bus.open_lease))
-                except* _LeaseLost:
+                except* LeaseLost:
                     _log.error("hands.lease_lost", worker=self.worker)
                     heed_cancellation()
         except asyncio.CancelledError:
@@ -120,7 +120,7 @@ class HandRunner:
         self.capacity.begin(lease.lease_id)
         async with asyncio.TaskGroup() as group:
             watching = [
-                group.create_task(_raise_when_lost(lease), name="hands:lease"),
+                group.create_task(lease.raise_when_lost(), name="hands:lease"),
                 group.create_task(self._follow(), name="hands:follow"),
             ]
             if self.capacity.limits:
@@ -130,7 +130,7 @@ class HandRunner:
                 await self._cancel_asked(lease)
                 # A database that is away fails before anything is claimed: from there on the appends are patient.
                 if self._draining or not await patiently(partial(self._pull, lease, group)):
-                    await _wait(self._wake, self.capacity.pause(self._offers.pause(POLL)))
+                    await set_within(self._wake, self.capacity.pause(self._offers.pause(POLL)))
             for task in watching:
                 task.cancel()
         if self.capacity.limits:
@@ -265,6 +265,9 @@ class HandRunner:
                 await asyncio.sleep(0)
                 continue
             grant = self.budgets.grant(claimed)
+            if grant is None:
+                self._look_again(claimed)
+                continue
             request = AppendRequest(
                 epoch=self.bus.writer.epoch,
                 events=(self._delivery.started(claimed), *grant.events),
@@ -272,24 +275,37 @@ class HandRunner:
                 work=(_claim(claimed, lease),),
             )
             claims.append((claimed, request, self.bus.writer.submit(request)))
-        for claimed, request, future in claims:
-            verdict = await surely(self.bus.writer, request, future)
-            if isinstance(verdict, Appended) or (
-                isinstance(verdict, AlreadyThere) and await self._holds(claimed, lease)
-            ):
-                self.budgets.begun(claimed)
-                self._start(claimed, group, verdict.first)
-            else:
-                # A budget that others used meanwhile is no rivalry for the item: it is looked at again at once.
-                moved = isinstance(verdict, Conflict)
-                refused += not moved
-                self.budgets.refused(claimed)
-                self.capacity.refund(claimed)
-                if moved:
-                    self._wake.set()
+            if grant.expected:
+                # What is reserved next was reckoned behind this, and is void without it.
+                refused += await self._begin(*claims.pop(), lease, group)
+        for claim in claims:
+            refused += await self._begin(*claim, lease, group)
         for share in inline:
             refused += not isinstance(await self._delivery.settle(share), Appended | AlreadyThere)
         self._offers.told(len(wanted), refused)
+
+    async def _begin(
+        self, claimed: Claimed, request: AppendRequest, future: asyncio.Future[Verdict],
+        lease: ProcessLease, group: asyncio.TaskGroup,
+    ) -> bool:  # fmt: skip
+        """Start what was claimed; whether the claim was refused, for somebody else has the item."""
+        verdict = await surely(self.bus.writer, request, future)
+        if isinstance(verdict, Appended) or (isinstance(verdict, AlreadyThere) and await self._holds(claimed, lease)):
+            self.budgets.begun(claimed)
+            self._start(claimed, group, verdict.first)
+            return False
+        self.budgets.refused(claimed)
+        if isinstance(verdict, Conflict):
+            # A budget that others used meanwhile is no rivalry for the item.
+            self._look_again(claimed)
+            return False
+        self.capacity.refund(claimed)
+        return True
+
+    def _look_again(self, claimed: Claimed) -> None:
+        """It may be claimed, but not as it was reckoned: it is looked at again at once."""
+        self.capacity.refund(claimed)
+        self._wake.set()
 
     async def _holds(self, claimed: Claimed, lease: ProcessLease) -> bool:
         """Whether a claim whose reply was lost still holds: the item may have been taken away since."""
@@ -410,21 +426,3 @@ class HandRunner:
 
 def _claim(claimed: Claimed, lease: ProcessLease) -> WorkClaim:
     return WorkClaim(work_id=claimed.work_id, fence=claimed.fence - 1, lease_id=lease.lease_id)
-
-
-class _LeaseLost(Exception):
-    """This process's lease was closed by another: it must stop everything it holds."""
-
-
-async def _raise_when_lost(lease: ProcessLease) -> None:
-    await lease.lost.wait()
-    raise _LeaseLost
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, or the time has passed."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
