@@ -20,6 +20,7 @@ from hive_bus.hands.budgets import release
 from hive_bus.lease import reap_dead
 from hive_bus.record import Record
 from hive_bus.surely import patiently, surely
+from hive_bus.tasks import set_within
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import AppendRequest, StoredEvent, WorkChange, WorkEnd, WorkItem, WorkRetry
 from hive_errors import HiveError
@@ -57,12 +58,13 @@ class Clock:
                 await patiently(self._reap)
                 due = await patiently(self.bus.store.work.next_due)
                 if due is None or due > self.bus.now():
-                    await self._rest(POLL if due is None else (due - self.bus.now()) / 1_000_000)
+                    left = POLL if due is None else (due - self.bus.now()) / 1_000_000
+                    await set_within(self._wake, min(max(left, 0.0), POLL))
                     continue
                 struck = await patiently(self.strike)
                 if not struck.done:
                     # What is left to newer processes stays due: nobody may run in circles for it.
-                    await self._rest(POLL if struck.left else NEARLY)
+                    await set_within(self._wake, POLL if struck.left else NEARLY)
         finally:
             forget()
 
@@ -89,13 +91,6 @@ class Clock:
         done = {row.causation_id for row in rows}
         if any(row.event_id not in done and _soon(row) for row in rows):
             self._wake.set()
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(min(max(seconds, 0.0), POLL)):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _act(self, item: WorkItem) -> bool:
         """Do what the row means; False: it is for a newer process."""

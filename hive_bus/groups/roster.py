@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from hive_bus.lease import ProcessLease
 from hive_bus.surely import patiently
+from hive_bus.tasks import set_within
 from hive_core_db.records import Roster
 from hive_errors import BusClosed, GroupTaken
 
@@ -87,12 +88,8 @@ class Rosters:
 
     async def _pause(self) -> None:
         stirred = asyncio.get_running_loop().time() < self._stirred_until
-        try:
-            async with asyncio.timeout(STIRRED_SECONDS if stirred else CALM_SECONDS):
-                await self._soon.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(GATHERING_SECONDS)
+        if await set_within(self._soon, STIRRED_SECONDS if stirred else CALM_SECONDS):
+            await asyncio.sleep(GATHERING_SECONDS)
 
     async def _look(self) -> None:
         self._soon.clear()

@@ -20,6 +20,7 @@ from hive_bus.mirror.encoding import BLOB, decode, is_ours
 from hive_bus.mirror.settings import NatsSettings
 from hive_bus.mirror.stream import Mirrored, find, mirrored, must_be_ours
 from hive_bus.tail import UNATTENDED
+from hive_bus.tasks import set_within
 from hive_bus.telemetry import get_logger
 from hive_core_db.records import StoredEvent
 from hive_errors import EpochOver, HiveError
@@ -183,7 +184,7 @@ class Following:
                 if self._vouched and self._asked - self._came <= BATCH:
                     await self._ask(consumer, inbox)
                     continue
-                await self._until(self._silence / 4)
+                await set_within(self._wake, self._silence / 4)
         finally:
             forget()
 
@@ -223,13 +224,6 @@ class Following:
         body = orjson.dumps({"batch": BATCH, "expires": round(EXPIRES * _SECOND)})
         self._asked += BATCH
         await self._connection.publish(subject, body, reply=inbox)
-
-    async def _until(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     def _watch(self) -> None:
         """Raise what is doubted by now."""
