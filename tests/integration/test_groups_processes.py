@@ -20,7 +20,7 @@ from hive_errors import StoreError
 from tests.integration.group_process import GROUP, Heard, Ready, Spoken
 from tests.support.unmeasured import unmeasured
 
-TTL = 6.0
+TTL = 20.0
 PATIENCE = 2.0
 """Seconds after which a stopped process that holds a file's lock is let go on for a moment."""
 
