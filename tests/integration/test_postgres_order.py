@@ -161,9 +161,11 @@ async def test_a_partition_is_not_freed_before_its_checkpoint_is_stored(url: str
     async with gate(url) as held, open_bus(url) as bus, open_bus(url) as joining, asyncio.TaskGroup() as tasks:
         lease = await joining.open_lease()
         async with running(one := member(bus, notes)):
+            notes.gate.clear()
             position = await say(bus, 1, 2, stream="a")
             late = tasks.create_task(verdict(stores[0], slow()))
             await held.reached()
+            notes.gate.set()
             await one.caught_up(position, within=WITHIN)
             await held.queued()
             await joining.store.checkpoints.join("g", lease.lease_id)
