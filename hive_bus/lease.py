@@ -52,7 +52,8 @@ class ProcessLease:
         self._told = ""
         self._lease_id: str | None = None
         self._opening = asyncio.Lock()
-        self._closing = asyncio.Event()
+        self._closed = False
+        self._over = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -65,7 +66,7 @@ class ProcessLease:
     @property
     def usable(self) -> bool:
         """Whether it is open, neither lost nor closed, as far as this process knows."""
-        return self._lease_id is not None and not self.lost.is_set() and not self._closing.is_set()
+        return self._lease_id is not None and not self._over.is_set()
 
     async def open(self) -> Self:
         """Write the row; opening twice is fine. Raises what the store fails with."""
@@ -91,9 +92,9 @@ class ProcessLease:
         if await self._leases.renew(self.lease_id, ttl=round(self.ttl * _MICROSECONDS), info=news):
             self._told = info
             return True
-        if not self._closing.is_set():
+        if not self._closed:
             _log.error("lease.lost", lease_id=self.lease_id, owner=self.owner)
-            self.lost.set()
+            self._lose()
         return False
 
     async def raise_when_lost(self) -> None:
@@ -106,12 +107,16 @@ class ProcessLease:
         try:
             await self.run()
         except StoreError:
-            self.lost.set()
+            self._lose()
+
+    def _lose(self) -> None:
+        self.lost.set()
+        self._over.set()
 
     async def run(self) -> None:
         """Renew until closed or lost; a store that is busy or full is asked again at the next turn."""
         every = self.ttl / RENEWALS
-        while not await set_within(self._closing, every):
+        while not await set_within(self._over, every):
             try:
                 if not await self.tell():
                     return
@@ -122,9 +127,10 @@ class ProcessLease:
 
     async def close(self) -> None:
         """End ``run`` and the row, which frees what still names it. Closing twice is fine."""
-        if self._closing.is_set():
+        if self._closed:
             return
-        self._closing.set()
+        self._closed = True
+        self._over.set()
         if self._lease_id is not None and not self.lost.is_set():
             try:
                 # The last word stays: whoever looks at the closed lease sees whom it leaves unaccounted for.

@@ -142,7 +142,9 @@ async def test_a_lease_lost_in_the_moment_of_the_end(bus: Bus, steps: int) -> No
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(one.run())
         await until(lambda: _all_held(bus), bus)
-        (await bus.open_lease()).lost.set()
+        lease = await bus.open_lease()
+        await bus.store.leases.close(lease.lease_id)
+        assert not await lease.tell()
         for _ in range(steps):
             await asyncio.sleep(0)
         running.cancel()
