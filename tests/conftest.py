@@ -14,6 +14,7 @@ import os
 import signal
 from dataclasses import dataclass, field
 from itertools import count
+from random import SystemRandom
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -269,6 +270,12 @@ def hive_url(hive_urls: HiveUrls) -> str:
 def console_database(database: str, request: pytest.FixtureRequest) -> str:
     """What `hive` is told of its database: nothing, then it makes a file below its directory, or a new PostgreSQL database."""
     return "" if database == "sqlite" else request.getfixturevalue("new_database")()
+
+
+@pytest.fixture(scope="session")
+def fault_seed() -> int:
+    """What a fault suite draws its plan from: the seed that was asked for, else another one in each run; a second look has the same."""
+    return int(os.environ.get(FAULT_SEED_VARIABLE) or SystemRandom().randrange(1_000_000))
 
 
 @pytest.fixture

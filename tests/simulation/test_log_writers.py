@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from random import Random, SystemRandom
+from random import Random
 
 import pytest
 
 from hive_bus import Bus, open_bus
 from hive_core_db.audit import audit
 from hive_core_db.records import Appended, StoredEvent
-from tests.conftest import FAULT_SEED_VARIABLE
 from tests.contract.making import event, request
 from tests.support.patience import WITHIN
 from tests.support.sessions import SLOW, gate
@@ -29,17 +27,16 @@ LONGEST = 120.0
 
 
 async def test_everybody_is_told_the_truth(
-    hive_url: str, fault_seconds: float, capsys: pytest.CaptureFixture[str]
+    hive_url: str, fault_seed: int, fault_seconds: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Conflicts, duplicates, cancellations: each verdict holds in the end, and readers saw every position once and in order."""
-    seed = int(os.environ.get(FAULT_SEED_VARIABLE) or SystemRandom().randrange(1_000_000))
     world, seconds = World(), min(fault_seconds, LONGEST)
     async with AsyncExitStack() as stack:
         buses = [await stack.enter_async_context(open_bus(hive_url, source=f"p{n}")) for n in range(PROCESSES)]
         writers = [
             Writer(
                 f"w{number}",
-                Random(f"{seed}/{number}"),
+                Random(f"{fault_seed}/{number}"),
                 buses[number % PROCESSES],
                 buses[(number + 1) % PROCESSES],
                 world,
@@ -60,7 +57,7 @@ async def test_everybody_is_told_the_truth(
             await writers[0].settle(request(event(topic=END)))
         rows = [row async for row in _rows(buses[0])]
     with capsys.disabled():
-        print(f" [seed {seed}: {len(rows)} events, {dict(world.told)}] ", end="")  # noqa: T201 - to repeat it
+        print(f" [seed {fault_seed}: {len(rows)} events, {dict(world.told)}] ", end="")  # noqa: T201 - to repeat it
     assert disagreements(world, readers, rows) == []
     assert world.told.keys() >= {"Appended", "AlreadyThere", "Conflict", "Corrupt"}
     assert list(map(str, await asyncio.to_thread(lambda: list(audit(hive_url))))) == []
