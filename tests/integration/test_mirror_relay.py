@@ -89,18 +89,23 @@ async def test_a_network_that_holds_back_is_waited_for(
     hive_url: str, nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Minutes, in shortened time: nothing passes and nobody is told. What was on its way arrives late, and is refused."""
-    for module, name in ((connection, "REQUEST_SECONDS"), (connection, "CONNECT_SECONDS"), (relay, "LONGEST_PAUSE")):
-        monkeypatch.setattr(module, name, QUICK)
     async with (
         open_bus(hive_url, source="a test") as bus,
         DropsAnswers(nats) as network,
         relaying(bus, network.settings()),
     ):
         await reached(nats.settings(), bus, await publish(bus, 500))
+        for module, name in (
+            (connection, "REQUEST_SECONDS"),
+            (connection, "CONNECT_SECONDS"),
+            (relay, "LONGEST_PAUSE"),
+        ):
+            monkeypatch.setattr(module, name, QUICK)
         network.hold()
         await publish(bus, 2000)
         # Again and again it connects, and hears nothing.
         await network.meets(network.met + 10)
+        monkeypatch.undo()
         async with connected(nats.settings()) as direct:
             assert (await find_last(direct)) < await bus.head()
         network.mend()
