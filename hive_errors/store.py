@@ -298,3 +298,24 @@ class DoneElsewhere(StoreError):
     action: str
     url: str
     tools: str
+
+
+@dataclass(eq=False, kw_only=True)
+class StoreRefused(StoreUnavailable):
+    """The database server answers, and refuses: this user, this database, these TLS settings, or what was asked of it."""
+
+    code = "HIVE-STORE-024"
+    hint = "{advised}"
+
+    advised: str
+
+
+@dataclass(eq=False, kw_only=True)
+class StatementEnded(StoreBusy):
+    """The database server gave a statement up before it was done, by a time limit of its own or by a word of its administrator."""
+
+    code = "HIVE-STORE-025"
+    sentence = "the server of {url} ended a statement: {reason}"
+    hint = "set statement_timeout, lock_timeout and transaction_timeout to 0 for the hive's role, or ask who cancelled it, and repeat"
+
+    reason: str

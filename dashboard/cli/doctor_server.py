@@ -23,6 +23,20 @@ _LONG: Final = 600.0
 def server_checks(server: Server) -> Iterator[Check]:
     """What is good and what is not about a server."""
     yield _version(server)
+    if server.encoding != "UTF8":
+        yield Check(
+            name="encoding",
+            level="problem",
+            found=f"the database's is {server.encoding}: it cannot hold every text",
+            remedy="CREATE DATABASE hive ENCODING 'UTF8' TEMPLATE template0, and name that",
+        )
+    if not server.may_write:
+        yield Check(
+            name="rights",
+            level="problem",
+            found=f"the role {server.role} may not {'append' if server.has_log else 'make tables'} there",
+            remedy="let it own the schema of the hive's tables: ALTER SCHEMA ... OWNER TO ...",
+        )
     yield _isolation(server)
     yield _durability(server)
     yield _distance(server)

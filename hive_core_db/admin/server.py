@@ -20,7 +20,10 @@ SELECT current_setting('server_version'), current_setting('server_version_num'):
     current_setting('full_page_writes'), current_setting('data_checksums'), current_setting('max_connections')::integer,
     current_setting('superuser_reserved_connections')::integer, (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
     (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), pg_is_in_recovery(),
-    to_regclass('log_meta') IS NOT NULL"""
+    to_regclass('log_meta') IS NOT NULL,
+    CASE WHEN to_regclass('events') IS NOT NULL THEN has_table_privilege(to_regclass('events'), 'INSERT')
+        WHEN current_schema() IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+        ELSE has_schema_privilege(current_schema(), 'CREATE') END, current_user, current_setting('server_encoding')"""
 CLOCK: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # What keeps dead rows from being removed: how long the oldest transaction has been open, in seconds.
 OLDEST: Final = """
@@ -33,7 +36,8 @@ class Server:
     """A server as seen from here.
 
     ``round_trip`` and ``clock_ahead`` are microseconds (the clock's: how far the server's is before this machine's, exact to half a
-    round trip), ``oldest_transaction`` seconds. ``free`` connections are what this user may still open, ``wanted`` what one hive process opens.
+    round trip), ``oldest_transaction`` seconds. ``free`` connections are what this user may still open, ``wanted`` what one hive process opens. ``may_write``: the
+    role may append where there is a log, and make tables where there is none.
     """
 
     url: str
@@ -50,6 +54,9 @@ class Server:
     tls: bool
     standby: bool
     has_log: bool
+    may_write: bool
+    role: str
+    encoding: str
     round_trip: int
     clock_ahead: int
     oldest_transaction: float
@@ -91,6 +98,9 @@ def examine(url: str) -> Server:
         tls=bool(row[10]),
         standby=row[11],
         has_log=row[12],
+        may_write=row[13],
+        role=row[14],
+        encoding=row[15],
         round_trip=round(median(trip for trip, _ in trips) / 1000),
         clock_ahead=min(trips)[1],
         oldest_transaction=oldest,

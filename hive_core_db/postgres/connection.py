@@ -20,7 +20,8 @@ OLDEST_SERVER: Final = 140000
 LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(1212765766, hashtext($1))"
 SERVER = """
 SELECT current_setting('server_version_num')::integer, current_setting('transaction_isolation'),
-    current_setting('synchronous_commit'), current_setting('server_encoding'), pg_is_in_recovery()"""
+    current_setting('synchronous_commit'), current_setting('server_encoding'), pg_is_in_recovery(),
+    current_setting('search_path')"""
 # The tables of the schema that new tables would go to (none if there is no such schema yet).
 TABLES = """
 SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -53,7 +54,7 @@ async def check_server(connection: Connection, url: PostgresUrl) -> None:
     """
     row = await connection.fetchrow(SERVER)
     assert row is not None
-    version, isolation, commit, encoding, standby = row
+    version, isolation, commit, encoding, standby, path = row
     address, database = str(url), url.database or "DATABASE"
     if version < OLDEST_SERVER:
         raise ServerUnsuitable(
@@ -79,6 +80,13 @@ async def check_server(connection: Connection, url: PostgresUrl) -> None:
             url=address,
             reason=f"its encoding is {encoding}, not UTF8",
             advised="CREATE DATABASE hive ENCODING 'UTF8' TEMPLATE template0, and name that",
+        )
+    if url.schema is not None and path.strip('"') != url.schema:
+        raise ServerUnsuitable(
+            url=address,
+            reason=f"`schema` is {url.schema}, but something on the way keeps search_path at {path}",
+            advised="take search_path out of PgBouncer's ignore_startup_parameters; leave `schema` out of the address, and "
+            f"ALTER ROLE ... IN DATABASE {database} SET search_path = {url.schema}",
         )
     if standby:
         raise StoreUnreachable(url=address, reason="its server is a standby, which takes no writes")

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
+from hive_core_db.postgres.refusals import TLS, is_setting_refused, refused
 from hive_core_db.url import PostgresUrl
 from hive_errors.store import (
     DriverMissing,
     LogCorrupt,
+    StatementEnded,
     StoreBusy,
     StoreError,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
     StoreUnreachable,
     ValueRefused,
@@ -35,6 +38,8 @@ else:
 CONNECT_SECONDS: Final = 10.0
 # As long as SQLite's busy timeout: nothing of ours runs for a minute, so the server is stuck, or somebody holds a lock.
 COMMAND_SECONDS: Final = 60.0
+# How long a statement may take is `command_timeout`: a limit that suits a server's other users would end an upgrade or an audit half-way.
+_NO_LIMITS: Final = {"statement_timeout": "0", "lock_timeout": "0"}
 # A pooler refuses such settings; through one each statement is planned anew, with its values.
 STEADY_PLANS: Final = {
     "plan_cache_mode": "force_generic_plan",
@@ -56,7 +61,7 @@ _COMES_BACK: Final = frozenset(
 )  # fmt: skip
 _FULL: Final = frozenset({"53100"})
 _CORRUPT: Final = frozenset({"XX001", "XX002"})
-_BUSY: Final = frozenset({"55P03", "57014"})
+_ENDED: Final = frozenset({"55P03", "57014"})
 
 
 class Row(Protocol):
@@ -113,6 +118,8 @@ async def connect(
     settings = {"application_name": "hive"}
     if url.schema is not None:
         settings["search_path"] = url.schema
+    if url.prepared:
+        settings |= _NO_LIMITS
     if steady_plans and url.prepared:
         settings |= STEADY_PLANS
     try:
@@ -202,8 +209,10 @@ def translate(error: Exception, url: PostgresUrl, *, waited: float = COMMAND_SEC
         return StoreBusy(url=address, waited=waited)
     if isinstance(error, ssl.SSLError):
         # A certificate that does not fit now will not fit later.
-        return StoreUnavailable(url=address, reason=f"TLS: {reason}")
+        return StoreRefused(url=address, reason=f"TLS: {reason}", advised=TLS)
     if isinstance(error, OSError):
+        if "rejected SSL upgrade" in reason:
+            return StoreRefused(url=address, reason=f"TLS: {reason}", advised=TLS)
         return StoreUnreachable(url=address, reason=reason)
     if isinstance(error, asyncpg.DataError) and isinstance(error, ValueError):
         return ValueRefused(reason=reason)
@@ -211,19 +220,23 @@ def translate(error: Exception, url: PostgresUrl, *, waited: float = COMMAND_SEC
         return _of_server(error, address, reason)
     if is_unsent(error) or (isinstance(error, asyncpg.InterfaceError) and "closed" in reason):
         return StoreUnreachable(url=address, reason=f"the session had ended: {reason}")
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return StoreRefused(url=address, reason=reason.partition("\n")[0], advised=TLS)
     return StoreUnavailable(url=address, reason=reason)
 
 
 def _of_server(error: Any, address: str, reason: str) -> StoreError:
     code: str = error.sqlstate or ""
+    if is_setting_refused(reason):
+        return refused(address, reason, code)
     if code.startswith("08") or code in _COMES_BACK:
         return StoreUnreachable(url=address, reason=reason)
-    if code in _BUSY:
-        return StoreBusy(url=address, waited=COMMAND_SECONDS)
+    if code in _ENDED:
+        return StatementEnded(url=address, waited=0.0, reason=reason)
     if code in _FULL:
         return StoreFull(url=address, reason=reason)
     if code in _CORRUPT:
         return LogCorrupt(position=0, reason=reason)
     if code.startswith(("22", "23")):
         return ValueRefused(reason=reason)
-    return StoreUnavailable(url=address, reason=reason)
+    return refused(address, reason, code)

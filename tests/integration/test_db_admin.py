@@ -271,6 +271,7 @@ def test_a_server_is_examined(new_log: NewDatabase, tmp_path: Path) -> None:
     found = examine(new_log(16) + "&pool_size=7")
     assert found.version_number // 10000 == 16
     assert (found.isolation, found.wanted, found.standby, found.has_log) == ("read committed", 11, False, True)
+    assert (found.may_write, found.encoding) == (True, "UTF8")
     assert 0 < found.round_trip < 30_000_000
     assert abs(found.clock_ahead) < 30_000_000
     assert 0 < found.free < found.most_connections

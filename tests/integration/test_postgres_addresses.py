@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.cli.doctor_server import server_checks
 from hive_bus import Bus, Context, HandlerGroup, Record, open_bus
+from hive_core_db.admin.server import examine
 from hive_core_db.audit import audit
 from hive_core_db.engine import open_store
-from hive_errors.store import ServerUnsuitable, StoreUnavailable, StoreUnreachable
+from hive_core_db.postgres.driver import translate
+from hive_core_db.url import PostgresUrl, parse
+from hive_errors.store import ServerUnsuitable, StatementEnded, StoreRefused, StoreUnavailable, StoreUnreachable
 from tests.conftest import NewDatabase
 from tests.contract.making import appended, event, fill, positions
 from tests.support.handling import Answered, running, say
@@ -55,19 +59,25 @@ async def test_socket_and_port_lead_to_one_log(server: OwnServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("login", "name", "said"),
+    ("login", "name", "said", "advised"),
     [
-        ("hive:mouse", "hive", "password authentication failed"),
-        ("mouse:mouse", "hive", "password authentication failed"),
-        ("hive:queen", "wasps", 'database "wasps" does not exist'),
+        ("hive:mouse", "hive", "password authentication failed", "the user and the password"),
+        ("mouse:mouse", "hive", "password authentication failed", "the user and the password"),
+        ("hive:queen", "wasps", 'database "wasps" does not exist', "createdb"),
+        ("hive:queen", "hive?schema=pg_hive", "unacceptable schema name", "does not begin with pg_"),
+        ("hive:queen", "hive?sslmode=require", "TLS: .* rejected", "sslmode"),
+        ("guest:queen", "hive?schema=other", "permission denied for", "own the schema"),
     ],
 )
-async def test_a_door_that_does_not_open_says_why(server: OwnServer, login: str, name: str, said: str) -> None:
+async def test_a_door_that_does_not_open_says_why(
+    server: OwnServer, login: str, name: str, said: str, advised: str
+) -> None:
     """Wrong password, no such user, no such database: a typed error, with what to do, and without the password."""
+    await asyncio.to_thread(server.sql, f"DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
     with pytest.raises(StoreUnavailable, match=said) as caught:
         await open_store(f"postgresql://{login}@127.0.0.1:{server.port}/{name}")
     assert not caught.value.retryable
-    assert caught.value.advice
+    assert advised in caught.value.advice
     assert ":mouse" not in str(caught.value)
     assert PASSWORD not in str(caught.value)
 
@@ -95,6 +105,38 @@ async def test_a_server_that_isolates_otherwise_is_refused(server: OwnServer) ->
             assert "ALTER DATABASE" in caught.value.advice
         finally:
             await asyncio.to_thread(server.sql, "ALTER DATABASE hive RESET ALL")
+
+
+@pytest.mark.parametrize(
+    ("name", "may_not"), [("hive", "append"), ("hive?schema=other", "make tables"), ("empty", "make tables")]
+)
+async def test_doctor_sees_a_role_without_rights(server: OwnServer, name: str, may_not: str) -> None:
+    """It says so before the first process fails: of somebody else's log, of a schema that is not there, and of an empty database."""
+    await used(server.url("hive"))
+    await asyncio.to_thread(server.sql, "DROP DATABASE IF EXISTS empty; CREATE DATABASE empty")
+    await asyncio.to_thread(server.sql, f"DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
+    for role, problems in (("hive", []), ("guest", [f"the role guest may not {may_not} there"])):
+        seen = await asyncio.to_thread(examine, f"postgresql://{role}:{PASSWORD}@127.0.0.1:{server.port}/{name}")
+        assert [check.found for check in server_checks(seen) if check.name == "rights"] == problems
+
+
+async def test_a_time_limit_for_others_does_not_end_what_the_hive_does(server: OwnServer) -> None:
+    """A `statement_timeout` of the database holds for its other users; where it holds for a statement of ours, the error says so."""
+    await asyncio.to_thread(server.sql, "ALTER DATABASE hive SET statement_timeout = '1s'")
+    try:
+        async with session(server.url("hive")) as mine:
+            assert await mine.fetchval("SHOW statement_timeout") == "0"
+            await mine.execute("SET statement_timeout = '10ms'")
+            with pytest.raises(Exception, match="statement timeout") as cut:
+                await mine.execute("SELECT pg_sleep(60)")
+    finally:
+        await asyncio.to_thread(server.sql, "ALTER DATABASE hive RESET ALL")
+    address = parse(server.url("hive"))
+    assert isinstance(address, PostgresUrl)
+    said = translate(cut.value, address)
+    assert isinstance(said, StatementEnded)
+    assert said.retryable
+    assert "another program" not in str(said)
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +191,8 @@ listen_addr =
 listen_port = 6432
 unix_socket_dir = {directory}
 auth_type = any
-pool_mode = transaction
-default_pool_size = 2
+pool_mode = {mode}
+default_pool_size = {connections}
 max_client_conn = 100
 server_reset_query = DISCARD ALL
 server_reset_query_always = 1
@@ -158,14 +200,14 @@ server_reset_query_always = 1
 
 
 @asynccontextmanager
-async def pooled(server: OwnServer) -> AsyncIterator[str]:
-    """PgBouncer in transaction mode before the server, with two server connections for all clients: the address to use.
+async def pooled(server: OwnServer, *, mode: str = "transaction", connections: int = 2) -> AsyncIterator[str]:
+    """PgBouncer before the server, with so many server connections for all clients: the address, without the hive's own parameters.
 
     After every transaction it wipes the session, so whatever leans on one finds out.
     """
     assert PGBOUNCER is not None
     settings = server.directory / "pgbouncer.ini"
-    settings.write_text(POOLER.format(directory=server.directory, user=USER))
+    settings.write_text(POOLER.format(directory=server.directory, user=USER, mode=mode, connections=connections))
     process = await asyncio.create_subprocess_exec(
         *(PGBOUNCER, settings),
         stderr=subprocess.PIPE,
@@ -178,7 +220,7 @@ async def pooled(server: OwnServer) -> AsyncIterator[str]:
         while b"listening on unix" not in (line := await process.stderr.readline()):
             said += line
             assert line, said.decode()
-        yield f"postgresql://{USER}@/hive?host={server.directory}&port=6432&pgbouncer=on"
+        yield f"postgresql://{USER}@/hive?host={server.directory}&port=6432"
     finally:
         process.terminate()
         await process.communicate()
@@ -192,8 +234,23 @@ async def test_through_pgbouncer_in_transaction_mode(server: OwnServer) -> None:
     await asyncio.to_thread(server.sql, "DROP DATABASE hive WITH (FORCE)")
     await asyncio.to_thread(server.sql, "CREATE DATABASE hive")
     async with pooled(server) as url:
-        await _asked_and_answered(url)
+        await _asked_and_answered(f"{url}&pgbouncer=on")
     assert list(map(str, await asyncio.to_thread(lambda: list(audit(server.url("hive")))))) == []
+
+
+@pytest.mark.skipif(
+    PGBOUNCER is None, reason="there is no pgbouncer on this machine (Debian: apt-get install pgbouncer)"
+)
+async def test_through_pgbouncer_in_session_mode(server: OwnServer) -> None:
+    """Without prepared statements everything works, LISTEN too; what PgBouncer refuses otherwise comes with the word that helps."""
+    async with pooled(server, mode="session", connections=40) as url:
+        with pytest.raises(StoreRefused, match="unsupported startup parameter") as caught:
+            await open_store(url)
+        assert "prepared=off" in caught.value.advice
+        with pytest.raises(StoreRefused, match="search_path") as caught:
+            await open_store(f"{url}&prepared=off&schema=red")
+        assert "ALTER ROLE" in caught.value.advice
+        await _asked_and_answered(f"{url}&prepared=off")
 
 
 async def _asked_and_answered(url: str) -> None:
