@@ -196,11 +196,14 @@ def _effect(run: Run, step: Mapping[str, Any]) -> EffectClass:
 
 
 def _place(run: Run, task: Task) -> dict[str, Any]:
-    """Where a command runs: the workspace itself, or the run's own branch once drones have worked for it."""
+    """Where a command runs: the workspace itself, or the run's own branch once drones have worked for it.
+
+    In a branch always the latter: the workspace has gone on since, perhaps with what came of the parent.
+    """
     if not run.workspace:
         return {}
     place = {"path": run.workspace.get("path", "")}
-    if run.in_git and task.in_integration:
+    if run.in_git and (task.in_integration or run.terms.branch):
         begins = {"tip": run.tip} if run.terms.branch else {}
         return {**place, "integration": True, "base": run.tip, **begins}
     return place
@@ -329,6 +332,9 @@ def _inspect(turn: Turn, task: Task) -> None:
 
 
 def _judge(turn: Turn, task: Task) -> None:
+    step = _rendered(turn, task)
+    if step is None:
+        return
     evidence: dict[str, Any] = {"commit": task.commit}
     more: dict[str, Any] = {"votes": _reviewers(turn.run, task)}
     if turn.run.in_git:
@@ -341,7 +347,7 @@ def _judge(turn: Turn, task: Task) -> None:
             task_id=task.id,
             try_number=task.try_number,
             round=task.round,
-            instructions=task.spec["prompt"],
+            instructions=step["prompt"],
             output=task.result.output,
             evidence=evidence,
             model=turn.run.terms.model("reviewer", turn.run.model),

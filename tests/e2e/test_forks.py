@@ -94,6 +94,22 @@ async def test_a_fork_before_an_edit_begins_at_the_commit_of_that_moment(hive_ur
         )
 
 
+async def test_commands_before_any_drone_see_the_commit_of_that_moment(hive_url: str, tmp_path: Path) -> None:
+    """The parent's result has been handed over since: its branch finds the file as it was when the run began."""
+    await asyncio.to_thread(make_repository, tmp_path / "jars")
+    model = script(
+        tmp_path / "one.json", drone={"write": [use("write", path="README.md", content="new"), {"text": "done"}]}
+    )
+    steps = [{"id": "look", "run": "cat README.md"}, {"id": "write", "needs": ["look"], "prompt": "Write."}]
+    async with hive_at(hive_url, tmp_path / "jars", model=model) as hive:
+        run = await hive.start(Workflow.model_validate({"name": "w", "steps": steps}))
+        _, records = await finished(run)
+        assert (tmp_path / "jars" / "README.md").read_text() == "new"
+        _, lived = await finished(await hive.fork(run.id, at="@1"))
+        before, after = (bodies(one, "task.returned", task_id="look")[0]["output"] for one in (records, lived))
+        assert before == after != "new"
+
+
 async def test_another_model_goes_on_from_there(hive_url: str, tmp_path: Path) -> None:
     """The shared calls are not made again; the call that was open is made to the other model, which sees what was said."""
     await asyncio.to_thread(make_repository, tmp_path / "jars")

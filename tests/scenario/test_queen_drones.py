@@ -103,6 +103,14 @@ def test_a_step_without_review_is_merged_as_it_is() -> None:
     assert (ended.commit, ended.branch, ended.merge_command) == ("m1", "hive/x", "git merge hive/x")
 
 
+def test_a_review_is_told_the_task_as_the_drone_was() -> None:
+    """With the values in their places: a reviewer cannot judge a placeholder."""
+    step = FIX | {"prompt": "{{ run.goal }}: mend it.", "review": True}
+    hive = drone_done(started(step, goal="All tests pass"))
+    hive.when(ToolReturned(output="+ mended"), ends=open_tool(hive, "workspace.diff"))
+    assert hive.last(TaskReviewRequested).instructions == "All tests pass: mend it."
+
+
 def test_a_review_sees_the_diff_and_what_the_drone_says() -> None:
     """The queen asks for the diff first; reading it changes nothing."""
     hive = drone_done(started(FIX | {"review": 2}))
