@@ -79,14 +79,31 @@ async def lineage(log: EventLog, run: str) -> tuple[Segment, ...]:
         run = body["parent"]
 
 
+async def ancestry(log: EventLog, run: str) -> list[str]:
+    """A run and all that it was forked from, the youngest first; also those of which it inherits nothing themselves."""
+    found: list[str] = []
+    while run not in found:
+        found.append(run)
+        forked = await _forked(log, run)
+        if forked is not None:
+            run = from_json(forked.payload)["parent"]
+    return found
+
+
 async def _forked(log: EventLog, run: str) -> StoredEvent | None:
     """The event that began the run as a branch of another."""
     rows = await log.read_stream(f"{run}/run", limit=1)
-    if not rows or rows[0].topic != FORKED:
+    return rows[0] if rows and origin(run, rows[0]) is not None else None
+
+
+def origin(run: str, first: StoredEvent) -> tuple[str, int] | None:
+    """The parent that the first event of a run names, and where the run was forked from it; None where it is no branch."""
+    if first.topic != FORKED:
         return None
-    body = from_json(rows[0].payload)
+    body = from_json(first.payload)
     # Anybody may publish the topic; without a parent, or with itself, it begins a run of its own.
-    return rows[0] if body.get("parent") not in (None, "", run) and body.get("position", 0) > 0 else None
+    parent, position = body.get("parent"), body.get("position", 0)
+    return (parent, position) if parent not in (None, "", run) and position > 0 else None
 
 
 def run_of(stream: str) -> str:

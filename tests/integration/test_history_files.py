@@ -108,7 +108,15 @@ async def test_a_damaged_file_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     lines = DEMO.read_text().splitlines()
     other = json.dumps(json.loads(lines[1]) | {"payload": "{}"})
-    for line, reason in (("{", "Expecting"), ('{"position": 1}', "missing"), (other, "digest"), ("[]", "mapping")):
+    text = json.dumps(json.loads(lines[1]) | {"position": "2"})
+    untold = json.dumps(json.loads(lines[1]) | {"metadata": "{"})
+    damaged = (
+        ("{", "JSON"),
+        ('{"position": 1}', "event_id: Field required"),
+        (other, "digest"),
+        ("[]", "position: Field required"),
+    )
+    for line, reason in (*damaged, (text, "position: Input should be"), (untold, "no JSON")):
         file.write_text("\n".join([lines[0], line]))
         with pytest.raises(HistoryUnusable, match=reason) as caught:
             read_history(file)
@@ -117,3 +125,47 @@ async def test_a_damaged_file_is_refused_with_its_line(tmp_path: Path) -> None:
         read_history(tmp_path / "nothing.jsonl")
     with pytest.raises(HistoryUnusable, match="cannot be read"):
         _ = [one async for one in differences_of_file(tmp_path)]
+
+
+@pytest.mark.sqlite_only("about a file")
+async def test_a_file_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    """Nothing in it, a line lost from its middle, a line twice, a branch without what it was forked from."""
+    file = tmp_path / "run.jsonl"
+    lines = DEMO.read_text().splitlines()
+    cases: tuple[tuple[list[str], str], ...] = (
+        ([], "holds no event"),
+        ([*lines[:4], *lines[5:]], r"event \d+ of stream \S+/run is not in it"),
+        ([*lines, lines[-1]], "two of its events have the event id"),
+    )
+    for kept, reason in cases:
+        file.write_text("".join(f"{line}\n" for line in kept))
+        with pytest.raises(HistoryUnusable, match=reason):
+            read_history(file)
+    async with open_bus(str(tmp_path / "one.db")) as bus:
+        await bus.publish(WorkflowRequested(goal="1"), stream="old/run", correlation_id="old")
+        await bus.publish(WorkflowForked(parent="old", position=1), stream="new/run", correlation_id="new")
+        await export_history(bus.store.log, file, run="new")
+    rows = [row for row in read_history(file) if row.correlation_id == "new"]
+    async with open_bus(str(tmp_path / "two.db")) as bus:
+        with pytest.raises(HistoryUnusable, match="branch of old, of which the file holds nothing"):
+            await import_history(bus, rows)
+
+
+async def test_a_branch_of_a_branch_s_inherited_past_comes_whole(hive_urls: HiveUrls, tmp_path: Path) -> None:
+    """Its parent gave it nothing of its own; positions that other runs had in the file they came from mean the same moment."""
+    file = tmp_path / "run.jsonl"
+    async with open_bus(hive_urls()) as bus:
+        for number in range(2):
+            await bus.publish(WorkflowRequested(goal=str(number)), stream="old/run", correlation_id="old")
+        await bus.publish(WorkflowForked(parent="old", position=2), stream="mid/run", correlation_id="mid")
+        await bus.publish(WorkflowRequested(goal="mid"), stream="mid/run", correlation_id="mid")
+        await bus.publish(WorkflowRequested(goal="late"), stream="old/run", correlation_id="old")
+        # Forked before its parent began, and from a moment of the other's: both see the first two events alone.
+        await bus.publish(WorkflowForked(parent="mid", position=1), stream="new/run", correlation_id="new")
+        await bus.publish(WorkflowForked(parent="old", position=4), stream="side/run", correlation_id="side")
+        there = {run: [row.event_id for row in await bus.history(run)] for run in ("new", "side")}
+        assert await export_history(bus.store.log, file, run="new") == 6
+        await export_history(bus.store.log, file)
+    async with open_bus(hive_urls()) as bus:
+        await import_history(bus, read_history(file))
+        assert {run: [row.event_id for row in await bus.history(run)] for run in there} == there
