@@ -89,7 +89,9 @@ def _row(pair: Pair) -> tuple[Cell, ...]:
     effect = pair.either
     said = effect.said
     if pair.a is not None and pair.b is not None and pair.fate == "changed":
-        said = f"{pair.a.said} → {pair.b.said}" if pair.a.said != pair.b.said else f"asked otherwise: {said}"
+        alike = "asked otherwise" if pair.asked else "otherwise below its first line"
+        before, after = (one.said if one.result else "not answered" for one in (pair.a, pair.b))
+        said = f"{before} → {after}" if before != after else f"{alike}: {said}"
     return (_SIGNS[pair.fate], effect.task or "the run", effect.label, dollars(effect.cost), (said, "dim"))
 
 

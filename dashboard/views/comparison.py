@@ -11,12 +11,12 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
+from dashboard.views.commit_names import CommitNames, text
 from dashboard.views.cost import FREE, Cost, cost_of
 from dashboard.views.open_span import first_line
 from dashboard.views.run import RunView, TaskView
 from dashboard.views.run_fold import run_view
 from hive_bus import Record
-from hive_bus.effects import canonical
 
 Fate = Literal["reused", "changed", "new", "lost"]
 _UNLIKE: Final = frozenset({"commit", "worktree", "ttft", "provider_request_id", "cost", "prices", "attempts"})
@@ -26,6 +26,8 @@ _TOKENS: Final = frozenset(
 )
 _MERGES: Final = frozenset({"workspace.integrate", "workspace.finish"})
 """Their results name commits, which are others in every run."""
+_TOOK: Final = "seconds"
+"""How long a command took, in its result's data."""
 _ASKS: Final = frozenset({"model.requested", "tool.requested", "task.ready"})
 _BESIDE: Final = frozenset({"started", "assigned", "attempt_failed", "superseded", "cancel_requested"})
 
@@ -174,12 +176,13 @@ def effects(run: str, records: Sequence[Record]) -> list[Effect]:
     found: dict[str, Effect] = {}
     began: dict[str, int] = {}
     inherited: set[str] = set()
+    names = CommitNames()
     for record in records:
         word = record.topic.rpartition(".")[2]
         known = found.get(record.causation_id or "")
         if record.topic in _ASKS:
             if record.data.get("kind") != "prompt":
-                found[record.event_id] = _asked(record)
+                found[record.event_id] = _asked(record, names.key(record))
                 if record.correlation_id != run:
                     inherited.add(record.event_id)
         elif known is not None and record.topic.startswith(f"{known.kind}."):
@@ -190,11 +193,12 @@ def effects(run: str, records: Sequence[Record]) -> list[Effect]:
             elif word not in _BESIDE:
                 seconds = (record.recorded_at - began.get(place, record.recorded_at)) / 1_000_000
                 known = replace(known, result=_result(record), said=_said(record), seconds=seconds)
+                names.learn(known.key, known.result, record)
             found[place] = known
     return [effect for event_id, effect in found.items() if effect.result or event_id not in inherited]
 
 
-def _asked(record: Record) -> Effect:
+def _asked(record: Record, key: str) -> Effect:
     data, within = record.data, record.stream.removeprefix(f"{record.correlation_id}/")
     kind, task = record.topic.partition(".")[0], str(data.get("task_id") or "")
     if kind == "model":
@@ -206,9 +210,6 @@ def _asked(record: Record) -> Effect:
     else:
         label = first_line(data.get("command") or data.get("tool") or data.get("capability"))
         place = (within, kind, task, str(data.get("try_number") or 1))
-    key = str(data.get("effect_key") or "") or _text(
-        {name: data.get(name) for name in ("kind", "command", "tool", "input", "env")}
-    )
     return Effect(kind=kind, label=label, task=task, place=place, key=key, position=record.position)
 
 
@@ -225,11 +226,10 @@ def _result(record: Record) -> str:
     unlike = _UNLIKE | _TOKENS
     if str(data.get("tool")) in _MERGES:
         unlike |= {"output", "data"}
-    return _text([record.topic, {name: value for name, value in data.items() if name not in unlike}])
-
-
-def _text(value: Any) -> str:
-    return canonical(value).decode()
+    kept = {name: value for name, value in data.items() if name not in unlike}
+    if data.get("tool") == "command" and isinstance(kept.get("data"), dict):
+        kept["data"] = {name: value for name, value in kept["data"].items() if name != _TOOK}
+    return text([record.topic, kept])
 
 
 def _said(record: Record) -> str:

@@ -69,6 +69,56 @@ def test_the_same_question_twice_has_two_answers() -> None:
     assert [pair.fate for pair in _compare(a, c).pairs] == ["reused", "changed"]
 
 
+def _writes(story: Story, letter: str, *, content: str = "1", seconds: float = 0.1) -> Story:
+    """A drone writes, runs a command and is reviewed; ``letter`` makes its commits others than those of another run."""
+    story.tell("workflow.requested", 0, goal="g", workspace={"path": "/src", "base": "0" * 40})
+    story.tell("task.created", 0, task_id="fix", name="fix", spec={"prompt": "p"})
+    left = letter * 40
+    place = {"path": "/src", "base": "0" * 40}
+    home = "drone/fix.1"
+
+    def use(name: str, key: str, given: dict[str, Any], where: dict[str, Any], stream: str, **told: Any) -> None:
+        call = story.tell("tool.requested", 1, stream=stream, tool=name, input=given, workspace=where, effect_key=key)
+        story.tell("tool.returned", 2, cause=call, stream=stream, tool=name, **told)
+
+    use("write", f"w{content}", {"path": "a", "content": content}, place, home, output="ok", commit=left)
+    took = {"seconds": seconds, "signal": None}
+    use("command", f"c{letter}", {"command": "ls"}, {**place, "commit": left}, home, output="a", commit=left, data=took)
+    use("workspace.diff", "", {"base": "0" * 40, "commit": left}, place, "run", output="+1")
+    messages = [{"role": "user", "content": f"commit:\n{left}\n\ndiff:\n+1"}]
+    asked: dict[str, Any] = {
+        "role": "reviewer",
+        "turn": 1,
+        "conversation": "review:fix.1.1",
+        "task_id": "fix",
+        "messages": messages,
+    }
+    call = story.tell("model.requested", 3, stream="run", effect_key=f"m{letter}", **asked)
+    story.tell("model.responded", 4, cause=call, stream="run", message={"content": [{"type": "text", "text": "yes"}]})
+    use("workspace.integrate", "", {"commit": left, "task_id": "fix"}, place, "run", output=left, data={"head": left})
+    return story
+
+
+def test_commits_go_by_what_made_them() -> None:
+    """The same calls leave other commits at another time: what was asked of these is the same; of another content it is not."""
+    same = _compare(_writes(Story(), "a"), _writes(Story(OTHER), "b", seconds=0.7))
+    assert same.empty, same.differences
+    other = _compare(_writes(Story(), "a"), _writes(Story(OTHER), "b", content="2"))
+    assert [pair.asked for pair in other.pairs] == [True] * 5
+
+
+def test_an_answer_that_differs_below_its_first_line_is_told_so() -> None:
+    """It was not asked for otherwise, and says nothing that one line could show; what has no answer yet says that."""
+    a, b = _asks(Story(), ("k1", "look\nhere", "1"), ("k2", "x", "1")), _asks(Story(OTHER), ("k1", "look\nthere", "1"))
+    asked: dict[str, Any] = {"role": "drone", "turn": 2, "conversation": "drone", "task_id": "fix"}
+    b.tell("model.requested", 2, stream="drone/fix.1", effect_key="k2", **asked)
+    shown = [plain(line) for line in lines(_compare(a, b), width=120)]
+    assert [line.split("  ")[-1].strip() for line in shown if line.startswith("~")] == [
+        "otherwise below its first line: look",
+        "x → not answered",
+    ]
+
+
 def test_tasks_and_the_run_are_compared_by_what_became_of_them() -> None:
     """Status, output, exit code, tries and verdicts; what is alike is left out."""
     a, b = two_steps(), two_steps()
