@@ -48,6 +48,9 @@ from hive_errors import WhatIfRefused
 
 __all__ = ["WhatIf", "what_if"]
 
+QUIET_SECONDS = 0.2
+"""What has no answer stops what needs it; the rest goes on until nothing was said for so long."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
@@ -73,9 +76,9 @@ async def what_if(
 ) -> WhatIf:
     """Decide a run again from its request on; the n-th effect with a key in a stream has the n-th recorded result.
 
-    The first effect that the log cannot answer ends it, unless it goes on ``live``: models are called, or the one
-    that ``answers`` names (such as ``scripted:FILE``) in the place of all, and tools work in worktrees of their own,
-    which are removed again; the run's branch is handed over to nobody.
+    The first effect that the log cannot answer ends it, and what runs beside that as far as the log has answers, unless it
+    goes on ``live``: models are called, or the one that ``answers`` names (such as ``scripted:FILE``) in the place of all,
+    and tools work in worktrees of their own, which are removed again; the run's branch is handed over to nobody.
 
     Raises :class:`NotFound`, :class:`WhatIfRefused`; live, also what making a worktree raises.
     """
@@ -110,6 +113,7 @@ class _World:
         self.recordings = _Recordings(history)
         self.new: list[Record] = []
         self.stopped = asyncio.Event()
+        self.working = 0
         self._history = history
         self._live = open_model is not None
         self._places = Places()
@@ -197,10 +201,19 @@ class _World:
             ending = waiting.create_task(self._ended())
             stopping = waiting.create_task(self.stopped.wait())
             await asyncio.wait([ending, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                await self._quiet()
             ended = ending.done()
             ending.cancel()
             stopping.cancel()
         return ended
+
+    async def _quiet(self) -> None:
+        """Wait until nothing goes on any more but what nobody answers."""
+        before, head = -1, await self.bus.head()
+        while self.working or head != before:
+            await asyncio.sleep(QUIET_SECONDS)
+            before, head = head, await self.bus.head()
 
     async def _ended(self) -> None:
         async with self.bus.subscribe(*ENDS, start=FROM_BEGINNING) as records:
@@ -294,7 +307,11 @@ class _Answering(Hand):
             return Failure(reason="it is unsafe, and nothing of that kind happens in a what-if", kind="blocked")
         if not isinstance(intent, ModelRequested):
             ctx = replace(ctx, record=ctx.record._replace(correlation_id=self._world.branch))
-        outcome: Event | Failure = await self._live.perform(intent, ctx)
+        self._world.working += 1
+        try:
+            outcome: Event | Failure = await self._live.perform(intent, ctx)
+        finally:
+            self._world.working -= 1
         return outcome
 
 

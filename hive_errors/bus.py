@@ -193,6 +193,13 @@ class NotFound(BusError):
     name: str
     reason: str
 
+    @property
+    def advice(self) -> str:
+        """Events and files are found elsewhere than runs."""
+        if self.kind.startswith("event"):
+            return "`hive events --correlation RUN` shows positions, with --json ids; --run RUN names another run than the last"
+        return super().advice
+
 
 @dataclass(eq=False, kw_only=True)
 class TimedOut(BusError):

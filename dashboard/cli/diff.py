@@ -90,8 +90,9 @@ def _row(pair: Pair) -> tuple[Cell, ...]:
     said = effect.said
     if pair.a is not None and pair.b is not None and pair.fate == "changed":
         alike = "asked otherwise" if pair.asked else "otherwise below its first line"
-        before, after = (one.said if one.result else "not answered" for one in (pair.a, pair.b))
-        said = f"{before} → {after}" if before != after else f"{alike}: {said}"
+        said = f"{pair.a.said} → {pair.b.said}" if pair.a.said != pair.b.said else f"{alike}: {said}"
+        if not (pair.a.result and pair.b.result):
+            said = f"not answered in {'b' if pair.a.result else 'a'}: {pair.a.said or pair.b.said}"
     return (_SIGNS[pair.fate], effect.task or "the run", effect.label, dollars(effect.cost), (said, "dim"))
 
 

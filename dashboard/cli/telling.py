@@ -44,6 +44,10 @@ def _requested(_: Record, __: Body, run: RunView) -> Told:
     return f"{run.id}: {cut(run.title, 60)}", "bold"
 
 
+def _forked(record: Record, data: Body, _: RunView) -> Told:
+    return f"{record.correlation_id}: goes on from {data.get('parent')} at {data.get('position')}", "bold"
+
+
 def _planned(_: Record, data: Body, __: RunView) -> Told | None:
     """Tasks of a goal are news; those of a file its author knows."""
     if not data.get("name") or data["name"] == data.get("task_id"):
@@ -120,6 +124,7 @@ def _alert(_: Record, data: Body, __: RunView) -> Told:
 
 _TELLS: Final[dict[str, Callable[[Record, Body, RunView], Told | None]]] = {
     "workflow.requested": _requested,
+    "workflow.forked": _forked,
     "workflow.plan_rejected": _refused,
     "workflow.cancel_requested": _run_word,
     "workflow.paused": _run_word,

@@ -59,14 +59,21 @@ async def what_if(
         shell.emit(comparison.as_dict() | {"what_if": counts})
     else:
         shell.print(*lines(comparison, width=shell.width, everything=everything))
-        shell.say(*_told(found))
+        shell.say(*_told(found, live=live or answers is not None))
     return 0 if comparison.empty else 1
 
 
-def _told(found: WhatIf) -> list[str]:
+def _told(found: WhatIf, *, live: bool) -> list[str]:
     said = [f"{plural(found.answered, 'effect')} answered from the log, {len(found.new)} new"]
-    if not found.ended and found.new:
-        first = found.new[0]
-        what = first.data.get("role") or first.data.get("tool") or first.data.get("task_id")
-        said.append(f"stopped at the first new one, {first.topic} of {what}: --live or --script FILE goes on")
+    if found.ended or not found.new:
+        return said
+    questions = [str(one.data["task_id"]) for one in found.new if one.topic == "approval.requested"]
+    if live and questions:
+        said.append(
+            f"stopped where {', '.join(questions)} waits for an approval that nobody had given: nobody is asked here"
+        )
+        return said
+    first = found.new[0]
+    what = first.data.get("role") or first.data.get("tool") or first.data.get("task_id")
+    said.append(f"stopped at the first new one, {first.topic} of {what}: --live or --script FILE goes on")
     return said

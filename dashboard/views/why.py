@@ -17,6 +17,10 @@ from hive_bus import Record
 _CALLS: Final = frozenset({"model.requested", "tool.requested", "task.ready"})
 _QUIET: Final = frozenset({"workflow.started", "workflow.plan_requested", "drone.hatched", "task.assigned"})
 """They are causes, and say nothing that their neighbours do not."""
+_RESUMED: Final = frozenset(
+    {"drone.buzzed", "model.responded", "tool.returned", "task.returned", "task.review_completed", "task.retried"}
+)
+"""What a branch goes on from: what its parent had heard last of the same drone or task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,7 @@ def why(
 ) -> WhyView:
     """The causes of ``subject``, one of a run's records, from the goal on."""
     by_id = {record.event_id: record for record in records}
-    steps = _steps(_causes(subject, by_id))
+    steps = _steps(_causes(subject, by_id, records))
     return WhyView(run=run, what=what or _headline(subject, steps), steps=tuple(steps), writers=tuple(writers))
 
 
@@ -139,16 +143,35 @@ def _reviewer(records: Sequence[Record], verdict: Record) -> str:
     return f"reviewer ({model})" if model else "reviewer"
 
 
-def _causes(subject: Record, by_id: Mapping[str, Record]) -> list[Record]:
+def _causes(subject: Record, by_id: Mapping[str, Record], records: Sequence[Record]) -> list[Record]:
     """From the first cause to the subject."""
     chain: list[Record] = []
     seen: set[str] = set()
     record: Record | None = subject
     while record is not None and record.event_id not in seen:
         seen.add(record.event_id)
+        before = _inherited(chain[-1], record, records) if chain and record.topic == "workflow.forked" else None
         chain.append(record)
-        record = by_id.get(record.causation_id or "")
+        record = before or by_id.get(record.causation_id or "")
     return chain[::-1]
+
+
+def _inherited(first: Record, forked: Record, records: Sequence[Record]) -> Record | None:
+    """The last that was known, where a run was forked, of what ``first`` of the branch is about."""
+    found = None
+    for record in records:
+        if record.position >= forked.position:
+            break
+        if record.topic in _RESUMED and _about(record) == _about(first):
+            found = record
+    return found
+
+
+def _about(record: Record) -> str:
+    """The drone or the task of an event."""
+    _, _, home = record.stream.partition("/")
+    data = record.data if isinstance(record.data, dict) else {}
+    return home if home.startswith("drone/") else str(data.get("task_id") or record.event_id)
 
 
 def _steps(chain: Sequence[Record]) -> list[Step]:

@@ -166,6 +166,8 @@ async def _at_ordinal(bus: Bus, text: str, run: str | None, wrong: _Wrong) -> Mo
 async def _at_time(bus: Bus, text: str, run: str | None, wrong: _Wrong) -> Moment:
     now = bus.now()
     first, last = _span(text, now, wrong)
+    if first > now and _DATE.match(text):
+        raise wrong("it is yet to come", f"it is {_local(now)} now")
     if first > now:
         again = datetime.fromtimestamp(first / 1_000_000, UTC).astimezone() - timedelta(days=1)
         raise wrong("it is yet to come", f"for yesterday's write {again:%Y-%m-%dT%H:%M}")
@@ -230,6 +232,8 @@ def _span(text: str, now: int, wrong: _Wrong) -> tuple[int, int]:
 
 def _zone(said: str | None) -> tzinfo | None:
     """The zone that a time names; None: the local one, with its summer time."""
+    if said is not None and said[1:3] > "23":
+        raise ValueError("a zone is less than 24 hours from UTC")
     return datetime.fromisoformat(f"2000-01-01T00:00{said}").tzinfo if said else None
 
 

@@ -63,6 +63,23 @@ async def test_another_reviewer_prompt_reuses_every_call_before_the_first_review
         assert {str(one.data["role"]) for one in asked} == {"planner", "drone"}
 
 
+async def test_what_runs_beside_is_answered_as_far_as_the_log_has_answers(hive_url: str, tmp_path: Path) -> None:
+    """One drone's review is new and stops it; the other's calls are all there, however long it takes."""
+    await asyncio.to_thread(make_repository, tmp_path / "jars")
+    calls = [use("list", path=".") for _ in range(5)]
+    drone = {"quick": [{"text": "done"}], "slow": [*calls, {"text": "done"}]}
+    yes = {"json": {"verdict": "approved", "comments": []}}
+    model = script(tmp_path / "a.json", drone=drone, reviewer={"quick": [yes]})
+    steps = [{"id": "quick", "prompt": "Say.", "review": True}, {"id": "slow", "prompt": "Look."}]
+    async with hive_at(hive_url, tmp_path / "jars", model=model) as hive:
+        run = await hive.start(Workflow.model_validate({"name": "w", "steps": steps}))
+        await finished(run)
+        async with asyncio.timeout(WITHIN):
+            found = await what_if(hive.bus, run.id, otherwise=STRICT, tools=builtin_tools())
+        assert [one.data["role"] for one in found.new] == ["reviewer"]
+        assert [one["task_id"] for one in bodies(found.records, "task.completed")] == ["slow"]
+
+
 async def test_what_is_new_goes_live_where_that_is_asked_for(hive_url: str, tmp_path: Path) -> None:
     """Another reviewer's words lead to the end of another run; its worktrees are gone, and no branch was moved."""
     opened, goal, model = await demo(hive_url, tmp_path)

@@ -115,7 +115,7 @@ def test_an_answer_that_differs_below_its_first_line_is_told_so() -> None:
     shown = [plain(line) for line in lines(_compare(a, b), width=120)]
     assert [line.split("  ")[-1].strip() for line in shown if line.startswith("~")] == [
         "otherwise below its first line: look",
-        "x → not answered",
+        "not answered in b: x",
     ]
 
 
