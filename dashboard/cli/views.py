@@ -113,7 +113,7 @@ def _projection(target: str) -> Projection:
     from hive_bus import Projection
 
     module, _, name = target.partition(":")
-    import_here(module)
+    import_here(module, name="MODULE:NAME")
     found = getattr(importlib.import_module(module), name, None) if name else None
     if isinstance(found, type) and issubclass(found, Projection):
         found = found()

@@ -115,8 +115,8 @@ class RunView:
 
     @property
     def seconds(self) -> float:
-        """From its request to its end, or to its last event."""
-        return ((self.ended_at or self.last_at) - self.requested_at) / 1_000_000
+        """From its request to its end, or to its last event; none of a branch that inherited its end."""
+        return max(0, (self.ended_at or self.last_at) - self.requested_at) / 1_000_000
 
     def count(self, *statuses: str) -> int:
         """How many of its tasks are in one of these states."""

@@ -111,6 +111,17 @@ def test_a_failed_run_says_why_and_may_go_on() -> None:
     assert (view.status, view.ended, view.tasks[0].status, view.tasks[0].try_number) == ("running", False, "queued", 2)
 
 
+def test_a_branch_that_inherited_its_end_took_no_time() -> None:
+    """It ended before it was forked, which is no time below nothing."""
+    story = Story()
+    story.tell("workflow.requested", 0, goal="Do it")
+    story.tell("workflow.completed", 2)
+    story.tell("workflow.forked", 9, parent=RUN, position=2)
+    view = run_view(story.records)
+    assert view is not None
+    assert (view.status, view.requested_at, view.seconds) == ("completed", 9_000_000, 0)
+
+
 def test_views_are_plain_json() -> None:
     """What programs get has no decimals, no tuples of objects and no times as text."""
     view = run_view(a_drone().records)
