@@ -1,4 +1,4 @@
-"""What task groups raise: a single failure as itself, and no cancellation forgotten over a failure. What is done to its end."""
+"""What task groups raise: one failure as itself, and no cancellation forgotten over a failure. What is done to its end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from hive_errors import HiveError
+
 
 @asynccontextmanager
 async def together() -> AsyncIterator[asyncio.TaskGroup]:
-    """``asyncio.TaskGroup``; one failure, however deep, is raised as itself, several as a group."""
+    """``asyncio.TaskGroup``; one failure, however deep and however often, is raised as itself, several as a group."""
     with alone():
         async with asyncio.TaskGroup() as tasks:
             yield tasks
@@ -18,12 +20,12 @@ async def together() -> AsyncIterator[asyncio.TaskGroup]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Raise the one failure of an exception group as itself."""
+    """Raise the one failure of an exception group as itself; so too a word of the hive's that all its parts say alike."""
     try:
         yield
     except BaseExceptionGroup as group:
         failures = _leaves(group)
-        if len(failures) == 1:
+        if len({(type(one), str(one)) if isinstance(one, HiveError) else one for one in failures}) == 1:
             raise failures[0] from failures[0].__cause__
         raise
 

@@ -245,3 +245,5 @@ def _fail(batch: Sequence[_Waiting], problem: BaseException) -> None:
         if not future.done():
             # An error of its own for each: a raised one collects the traceback of its caller.
             future.set_exception(copy.copy(problem) if isinstance(problem, HiveError) else problem)
+            # Some of those who asked may be gone, by the same trouble; that is no second one.
+            future.exception()

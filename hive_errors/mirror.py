@@ -59,7 +59,7 @@ class MirrorDisturbed(MirrorError):
 
     code = "HIVE-MIRROR-004"
     sentence = "stream {stream} differs from the log at position {position}, again: {reason}"
-    hint = "let nobody but the relay publish to {subjects} (permissions of the server), then start the relay again"
+    hint = "let nobody but the relay publish to {subjects} (permissions of the server), `hive mirror rebuild`, then start the relay's process again"
 
     stream: str
     position: int

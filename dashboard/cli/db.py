@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -151,7 +152,7 @@ def _copy(shell: Shell, words: list[str], _reason: str) -> None:
     rows = [(name, str(count)) for name, count in done.rows.items() if count]
     shell.print(*columns(rows, width=shell.width, flexible=(0,), right=(1,), head=("table", "rows")))
     shell.print(f"both sides have the digest {done.digest}")
-    shell.say(f"a new epoch begins when it is first opened; look at it: hive audit --db {done.target}")
+    shell.say(f"a new epoch begins when it is first opened; look at it: hive audit --db {shlex.quote(done.target)}")
 
 
 def _backup(shell: Shell, words: list[str], _reason: str) -> None:

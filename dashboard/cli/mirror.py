@@ -96,6 +96,8 @@ async def _status(shell: Shell, log: EventLog, connection: Connection, known: Mi
         shell.emit(facts)
         return
     shell.print(*columns([(name, str(value)) for name, value in facts.items()], width=shell.width, flexible=(1,)))
+    if stream is not None and stream.last > head:
+        shell.say(f"the stream goes beyond the log; by what: {shell.command('mirror', 'verify')}")
     if stream is None:
         shell.say(f"a relay makes the stream: {shell.command('up')}")
 

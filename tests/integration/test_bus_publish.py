@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -241,6 +242,22 @@ async def test_a_locked_file_fails_those_who_wait_and_nobody_after(hive_url: str
         assert [type(problem) for problem in failed] == [StoreBusy] * 5
         assert len({id(problem) for problem in failed}) == 5
         assert await bus.publish(Placed(number=3)) == 2
+
+
+@pytest.mark.sqlite_only("PostgreSQL has no lock on a whole database")
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_second_one(hive_url: str) -> None:
+    """Whoever submitted and is gone hears of nothing, and the event loop does not complain in their place."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with open_bus(store=await open_store(hive_url, busy_timeout=0.05)) as bus:
+        other = sqlite3.connect(hive_url.removeprefix("sqlite:///"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        bus.writer.submit(AppendRequest(epoch=bus.writer.epoch))
+        with pytest.raises(StoreBusy):
+            await bus.publish(Placed(number=1))
+        other.close()
+    gc.collect()
+    assert complaints == []
 
 
 async def test_what_waits_is_committed_when_the_bus_closes(hive_url: str) -> None:

@@ -298,6 +298,7 @@ def test_the_commands_on_a_pipe(console_database: str, tmp_path: Path) -> None:
     assert (again.code, "is not empty" in again.err) == (1, True)
     assert console("db", "copy", console.url, "other.db", "--json").json[0]["rows"]["events"] == 1
     assert console("audit", "--db", "copy.db").code == 0
+    assert "a copy.db'" in console("db", "copy", console.url, "a copy.db").err
     assert "epoch 2 begins at" in console("db", "epoch", "--reason", "a test").out
     assert console("db", "epoch").code == 2
     assert console("db", "copy", "only-one.db").code == 2
