@@ -252,7 +252,8 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_second_one(hive_ur
     async with open_bus(store=await open_store(hive_url, busy_timeout=0.05)) as bus:
         other = sqlite3.connect(hive_url.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        bus.writer.submit(AppendRequest(epoch=bus.writer.epoch))
+        gone = bus.writer.submit(AppendRequest(epoch=bus.writer.epoch))
+        del gone
         with pytest.raises(StoreBusy):
             await bus.publish(Placed(number=1))
         other.close()
