@@ -212,7 +212,10 @@ def load_settings(
         # Somebody may have put a password into the address.
         shown = "(not shown)" if key == "nats" else ascii(first["input"])[:80]
         raise SettingInvalid(
-            key=path, value=shown, origin=origins.get(key, "the default"), reason=first["msg"]
+            key=path,
+            value=shown,
+            origin=origins.get(key, "the default"),
+            reason=first["msg"].removeprefix("Value error, "),
         ) from problem
 
 

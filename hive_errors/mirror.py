@@ -22,7 +22,7 @@ class MirrorUnreachable(MirrorError):
     code = "HIVE-MIRROR-001"
     retryable = True
     sentence = "the NATS server at {url} cannot be used now: {reason}"
-    hint = "check that it runs, is reachable from here and lets this user in; the relay connects again by itself"
+    hint = "check that it runs, with JetStream on, is reachable from here and lets this user in; the relay connects again by itself"
 
     url: str
     reason: str

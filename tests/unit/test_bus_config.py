@@ -131,3 +131,10 @@ def test_tuning_is_a_call() -> None:
     assert sys.getswitchinterval() == pytest.approx(0.0002)
     assert gc.get_threshold()[0] == 50_000
     assert gc.get_freeze_count() > 0
+
+
+def test_what_a_setting_of_ours_refuses_is_said_in_our_words_alone() -> None:
+    """The reason is the check's own sentence, without the library's label before it."""
+    with pytest.raises(SettingInvalid) as problem:
+        load_settings({"nats": "http://nats.example.org"})
+    assert problem.value.reason == "an address is nats://host:port or tls://host:port"
