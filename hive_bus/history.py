@@ -120,10 +120,10 @@ async def history(log: EventLog, name: str, *, after: int = 0, at: int | None = 
     """
     segments = await lineage(log, await resolve(log, name))
     pages = read_branch(log, segments, after=after, upto=at)
-    return [record async for rows in pages for record in to_records(list(map(_first_recorded, rows)))]
+    return [record async for rows in pages for record in to_records(list(map(first_recorded, rows)))]
 
 
-def _first_recorded(row: StoredEvent) -> StoredEvent:
+def first_recorded(row: StoredEvent) -> StoredEvent:
     """The event as of when it happened: an imported one was recorded elsewhere before (see ``transfer``)."""
     if row.metadata is None or IMPORTED not in row.metadata:
         return row

@@ -67,10 +67,12 @@ async def _list(shell: Shell, bus: Bus, found: list[Label]) -> None:
     if shell.json:
         shell.emit_all(asdict(one) for one in found)
         return
+    from hive_bus.history import first_recorded
+
     rows: list[tuple[Cell, ...]] = []
     for one in found:
         events = await bus.store.log.read(one.position - 1, limit=1, until=one.position)
-        topic, when = (events[0].topic, moment(events[0].recorded_at)) if events else ("", "")
+        topic, when = (events[0].topic, moment(first_recorded(events[0]).recorded_at)) if events else ("", "")
         rows.append((one.name, str(one.position), topic, when, one.by))
     head = ("label", "position", "event", "recorded", "by")
     shell.print(*columns(rows, width=shell.width, flexible=(2, 4), right=(1,), head=head))

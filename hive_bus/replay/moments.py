@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from hive_bus.event import Draft
 from hive_bus.events.workflow import WorkflowLabelled
+from hive_bus.history import first_recorded
 from hive_bus.lineage import Segment, lineage
 from hive_bus.record import Record
 from hive_core_db.store import EventLog
@@ -143,7 +144,9 @@ async def _at_position(bus: Bus, position: int, run: str | None, wrong: _Wrong) 
     if not rows:
         raise wrong("no event has this position: an epoch jumped over it", "`hive events` shows positions")
     await _within(log, position, run, wrong)
-    return Moment(given=wrong.value, position=position, time=rows[0].recorded_at)
+    # Of a run that was imported the times are those that it had; the log as a whole has its own.
+    row = rows[0] if run is None else first_recorded(rows[0])
+    return Moment(given=wrong.value, position=position, time=row.recorded_at)
 
 
 async def _at_ordinal(bus: Bus, text: str, run: str | None, wrong: _Wrong) -> Moment:

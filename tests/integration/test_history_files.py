@@ -12,7 +12,7 @@ from agents.colony import Colony
 from agents.hive import Hive
 from agents.workflows.workflow import Step, Workflow
 from dashboard.cli.redriving import differences_of_file
-from hive_bus import labels, open_bus, set_label
+from hive_bus import labels, moment_of, open_bus, set_label
 from hive_bus.events import WorkflowForked, WorkflowRequested
 from hive_bus.lineage import lineage
 from hive_bus.replay.transfer import export_history, import_history, read_history
@@ -49,6 +49,7 @@ async def test_a_hive_that_serves_does_nothing_with_what_it_imports(hive_urls: H
         ]
         assert [row.recorded_at for row in after] == [row.recorded_at for row in before]
         assert after[0].metadata["by"] == "ada"
+        assert (await moment_of(hive.bus, "@1", run="run-1")).time == before[0].recorded_at
         head = await hive.bus.head()
         assert [one.already for one in await import_history(hive.bus, rows)] == [True]
         assert await hive.bus.head() == head
