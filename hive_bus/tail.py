@@ -3,24 +3,26 @@
 Rows of this process's own commits are handed over from memory; those of other
 processes are offered by a feed, or seen by a poll that runs only while somebody waits, and are read once.
 A slow listener whose place has left the memory reads the log itself. The tail knows
-rows and positions; it knows neither topics nor bodies.
+rows and positions; topics it only passes on, where nobody wants every row.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from hive_bus.writer import Writer
+from hive_bus.writer import Committed, Writer
 from hive_core_db.records import StoredEvent
 from hive_core_db.store import EventLog
 from hive_errors import BusClosed, StoreError
 
 PAGE: Final = 1000
 POLL_SECONDS: Final = 0.015
+SKIM_SECONDS: Final = 0.05
+"""Between two reads for a few topics, where nobody wants every row."""
 LONGEST_WAIT: Final = 1.0
 """Between two looks at a database that cannot answer, in seconds."""
 LATE_SECONDS: Final = 0.5
@@ -32,6 +34,8 @@ MOST_EARLY: Final = 64
 """So many own commits are kept while what lies before them is on its way."""
 KEPT_ROWS: Final = 4096
 KEPT_BYTES: Final = 8_000_000
+
+_Listener = tuple[Committed, frozenset[str]]
 
 
 class Tail:
@@ -51,9 +55,11 @@ class Tail:
         self._bytes = 0
         self._behind = head
         self._failing = 0.0
+        self._skim_at = 0.0
         self._early: dict[int, Sequence[StoredEvent]] = {}
         self._waiters: set[asyncio.Future[None]] = set()
-        self._listeners: list[Callable[[Sequence[StoredEvent]], None]] = []
+        self._hearers: set[asyncio.Future[None]] = set()
+        self._listeners: list[_Listener] = []
         self._nap: asyncio.Future[None] | None = None
         self._idle = False
         self._closed = False
@@ -99,26 +105,35 @@ class Tail:
                 raise BusClosed(what="wait for events", reason="the bus is closed")
             if deadline is not None and loop.time() >= deadline:
                 break
-            await self._news(loop, deadline)
+            await self._news(self._waiters, deadline)
         return self.head
 
-    def listen(self, callback: Callable[[Sequence[StoredEvent]], None]) -> Callable[[], None]:
+    async def heard(self) -> int:
+        """Return how far the log is said to be when that is news: before it is read, where not every row is. Raises as ``wait`` does."""
+        if self._closed:
+            raise BusClosed(what="wait for events", reason="the bus is closed")
+        await self._news(self._hearers)
+        return max(self._behind, self.head)
+
+    def listen(self, callback: Committed, *, topics: Collection[str] = ()) -> Callable[[], None]:
         """Call ``callback`` on the loop with every row from now on, in order and without a hole; returns what ends that.
 
+        With ``topics`` rows of others may be left out: while nobody here wants every row, the log is asked for these alone.
         It must return quickly and keep nothing without a bound; whoever needs time uses ``page``.
         """
         if not self._listeners:
             self._leap()
-        self._listeners.append(callback)
+        listener = callback, frozenset(topics)
+        self._listeners.append(listener)
         self._attend()
-        return lambda: self._listeners.remove(callback)
+        return lambda: self._listeners.remove(listener)
 
     async def run(self) -> None:
         """Look for other processes' appends while somebody listens, until closed."""
         loop = asyncio.get_running_loop()
         next_poll = 0.0
         while not self._closed:
-            if not self._waiters and not self._listeners:
+            if not self._waiters and not self._hearers and not self._listeners:
                 await self._sleep(None)
                 continue
             if self._leave_feed is not None and not self._hole:
@@ -127,7 +142,7 @@ class Tail:
                     continue
                 self._leave("it is late: the log goes on, and NATS does not")
             # A waiter that comes and goes with every event must not make every event a poll.
-            if self._behind <= self.head and (wait := next_poll - loop.time()) > 0:
+            if (self._behind <= self.head or self._wanted_topics()) and (wait := next_poll - loop.time()) > 0:
                 await self._sleep(wait)
                 continue
             next_poll = loop.time() + POLL_SECONDS
@@ -214,16 +229,19 @@ class Tail:
                 self._moved_at = asyncio.get_running_loop().time()
             if head > self.head and not self._idle and (began or self._leave_feed is None):
                 self._rouse()
+            if self._wanted_topics():
+                _release(self._hearers)
 
-    async def _news(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
+    async def _news(self, waiters: set[asyncio.Future[None]], deadline: float | None = None) -> None:
+        loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        self._waiters.add(waiter)
+        waiters.add(waiter)
         self._attend()
         timer = None if deadline is None else loop.call_at(deadline, _finish, waiter)
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            waiters.discard(waiter)
             if timer is not None:
                 timer.cancel()
 
@@ -231,7 +249,10 @@ class Tail:
         hole, self._hole = self._hole, False
         try:
             # `poll` may say None although somebody knows better: a commit of ours showed that others came before it.
-            if self._behind > self.head or (await self._log.poll() or 0) > self.head:
+            if self._behind <= self.head or self._wanted_topics():
+                self.told(await self._log.poll() or 0)
+            rests = not hole and self._wanted_topics() and asyncio.get_running_loop().time() < self._skim_at
+            if self._behind > self.head and not rests:
                 await self._catch_up()
         except StoreError as problem:
             self._hole = hole and self._leave_feed is not None
@@ -251,6 +272,9 @@ class Tail:
         while not self._closed:
             self._early.clear()
             aim = self._behind
+            if topics := self._wanted_topics():
+                await self._skim(topics)
+                return
             rows = await self._log.read(self.head, limit=PAGE)
             # Own commits may have been handed over while this read ran: what is known is left out.
             news = [row for row in rows if row.position > self.head]
@@ -262,12 +286,38 @@ class Tail:
                     self._behind = self.head
                 return
 
+    async def _skim(self, topics: frozenset[str]) -> None:
+        """Read what others appended of these topics alone; a full page is as far as it goes, until the next look."""
+        # Asked, not heard: nothing is left to come below it.
+        self._skim_at = asyncio.get_running_loop().time() + SKIM_SECONDS
+        heard, head = self._behind, await self._log.head()
+        rows = await self._log.read(self.head, until=head, limit=PAGE, topics=sorted(topics))
+        if self._wanted_topics() != topics:
+            # Somebody came meanwhile who wants more of the same stretch.
+            return
+        if self._behind == heard:
+            self._behind = head
+        end = rows[-1].position if len(rows) == PAGE else head
+        if end > self.head:
+            news = [row for row in rows if row.position > self.head]
+            self._skip(end)
+            self._tell(news)
+
+    def _wanted_topics(self) -> frozenset[str]:
+        """The topics that are enough for everybody here; none: somebody wants every row, or nobody listens."""
+        wanted = [topics for _, topics in self._listeners]
+        return frozenset().union(*wanted) if all(wanted) and not self._waiters else frozenset()
+
     def _leap(self) -> None:
         """Nobody asked for the rows that came meanwhile: of more than are kept, only how far the log is counts."""
         if self._behind - self.head > KEPT_ROWS:
-            self._forget()
-            self.head = self._behind
-            self._release()
+            self._skip(self._behind)
+
+    def _skip(self, head: int) -> None:
+        """Go on from there; whoever wants the rows before it reads the log."""
+        self._forget()
+        self.head = head
+        self._release()
 
     def _committed(self, rows: Sequence[StoredEvent]) -> None:
         first, last = rows[0].position, rows[-1].position
@@ -312,9 +362,12 @@ class Tail:
         self.head = rows[-1].position
         if self._leave_feed is not None:
             self._moved_at = asyncio.get_running_loop().time()
-        for callback in tuple(self._listeners):
-            callback(rows)
+        self._tell(rows)
         self._release()
+
+    def _tell(self, rows: Sequence[StoredEvent]) -> None:
+        for callback, _ in tuple(self._listeners) if rows else ():
+            callback(rows)
 
     def _trim(self) -> None:
         """Halve what is kept once it is too much: rare, so the cost per row is small."""
@@ -328,14 +381,8 @@ class Tail:
         self._bytes = 0
 
     def _release(self, problem: StoreError | None = None) -> None:
-        for waiter in self._waiters:
-            if waiter.done():
-                continue
-            if problem is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(copy.copy(problem))
-        self._waiters.clear()
+        _release(self._waiters, problem)
+        _release(self._hearers, problem)
 
     async def _sleep(self, seconds: float | None) -> None:
         """Sleep for so long, or until roused."""
@@ -354,7 +401,7 @@ class Tail:
         if not self._attended:
             self._attended = True
             self._look_again()
-        if self._idle:
+        if self._idle or (self._waiters and self._behind > self.head):
             self._rouse()
 
     def _look_again(self) -> None:
@@ -368,6 +415,15 @@ class Tail:
             _finish(self._nap)
 
 
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
+def _finish(future: asyncio.Future[None], problem: StoreError | None = None) -> None:
+    if future.done():
+        return
+    if problem is None:
         future.set_result(None)
+    else:
+        future.set_exception(copy.copy(problem))
+
+
+def _release(waiters: set[asyncio.Future[None]], problem: StoreError | None = None) -> None:
+    while waiters:
+        _finish(waiters.pop(), problem)

@@ -7,6 +7,7 @@ It knows hands and policies, and nothing of the queue.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,6 +23,10 @@ LONGEST_BACKOFF = 300.0
 LOST = "lost"
 """The kind of a failure whose process died: it says nothing about the effect."""
 PAGE = 1000
+CUT = (".attempt_failed", ".failed", ".cancelled")
+"""How the topics end of what ends an attempt that runs."""
+ASKED = ".cancel_requested"
+"""And of what asks for that."""
 
 _log = get_logger(__name__)
 
@@ -83,6 +88,15 @@ async def lost_attempts(bus: Bus, intent: Record) -> int:
         mine = (Record._make(row) for row in page if row.topic == topic and row.causation_id == intent.event_id)
         lost += sum(record.data.get("kind") == LOST for record in mine)
     return lost
+
+
+def interruptions(intents: Iterable[type[Intent]]) -> set[str]:
+    """The topics that end, or ask to end, an attempt of these intents and of what is derived from them."""
+    found: set[str] = set()
+    for intent in intents:
+        found.update(intent.family() + word for word in (*CUT, ASKED))
+        found |= interruptions(intent.__subclasses__())
+    return found
 
 
 def backoff(claimed: Claimed, failure: Failure, jitter: float) -> float:

@@ -18,10 +18,8 @@ from hive_bus.brains.ahead import Ahead, provisional
 from hive_bus.brains.host import BrainHost
 from hive_bus.budget import HiveBudget
 from hive_bus.bus import Bus
-from hive_bus.effects import Failure
-from hive_bus.event import Event
 from hive_bus.events.budget import BudgetSet
-from hive_bus.hands.attempt import Claimed, perform, raised
+from hive_bus.hands.attempt import ASKED, CUT, Claimed, interruptions, perform, raised
 from hive_bus.hands.budgets import Budgets
 from hive_bus.hands.capacity import Capacity
 from hive_bus.hands.delivery import Delivery, Share
@@ -52,8 +50,6 @@ POLL = 1.0
 PULL = 200
 CHAIN = 64
 """An append that does one thing after the other ends at so many events: others wait for the loop meanwhile."""
-_CUT = (".attempt_failed", ".failed", ".cancelled")
-_ASKED = ".cancel_requested"
 
 _log = get_logger(__name__)
 
@@ -82,6 +78,8 @@ class HandRunner:
         self._load = {id(hand): 0 for hand in hands}
         self._cancelled: dict[str, str] = {}
         self._ending: set[str] = set()
+        # Of those the ones whose outcome is being appended.
+        self._returning: set[str] = set()
         self._by_queue = {queue: hand for hand in reversed(hands) for queue in hand.queues}
         self._topics = {hand.intent.TOPIC for hand in hands}
         self._offers = Offers(bus, worker=self.worker, by_queue=self._by_queue)
@@ -96,8 +94,8 @@ class HandRunner:
         """Claim and perform until cancelled or drained; a lost lease ends everything it holds, and a new one begins."""
         forget = (
             self.bus.writer.on_commit(self._note),
-            self.bus.tail.listen(self._cut_off),
-            self.bus.tail.listen(self.budgets.note),
+            self.bus.tail.listen(self._cut_off, topics=interruptions(hand.intent for hand in self._hands)),
+            self.bus.tail.listen(self.budgets.note, topics=(BudgetSet.TOPIC,)),
         )
         try:
             while not self._draining:
@@ -163,16 +161,14 @@ class HandRunner:
                 if row.event_id not in self._delivery.chained:
                     self._offers.note(row)
                     self._wake.set()
-            elif row.topic.endswith((_ASKED, ".attempt_failed")) or row.topic == BudgetSet.TOPIC:
+            elif row.topic.endswith((ASKED, ".attempt_failed")) or row.topic == BudgetSet.TOPIC:
                 self._ask()
         self._own_head = rows[-1].position
 
     async def _follow(self) -> None:
         """Wake up when another process appended something."""
-        head = self.bus.tail.head
         while True:
-            head = await self.bus.tail.wait(head)
-            if head > self._own_head:
+            if await self.bus.tail.heard() > self._own_head:
                 self._wake.set()
 
     def wake(self) -> None:
@@ -182,11 +178,11 @@ class HandRunner:
     def _cut_off(self, rows: Sequence[StoredEvent]) -> None:
         """Somebody ended an attempt that runs here (a clock, whose timeout struck): it stops, and its slot is free."""
         for row in rows:
-            if row.topic.endswith(_ASKED):
+            if row.topic.endswith(ASKED):
                 self._ask()
             work_id = row.causation_id or ""
             # The tail may be behind the queue: what ended before this claim was somebody else's attempt.
-            if row.position <= self._claims.get(work_id, (row.position,))[0] or not row.topic.endswith(_CUT):
+            if row.position <= self._claims.get(work_id, (row.position,))[0] or not row.topic.endswith(CUT):
                 continue
             if work_id not in self._ending:
                 self._ending.add(work_id)
@@ -194,7 +190,13 @@ class HandRunner:
 
     async def _pull(self, lease: ProcessLease, group: asyncio.TaskGroup) -> bool:
         """Claim what there are free slots for, in one read of all queues; whether more may be waiting."""
+        # What was just started takes its first step: it may be done with that.
+        await asyncio.sleep(0)
         free = {id(hand): hand.concurrency - self._load[id(hand)] for hand in self._hands}
+        slots = sum(count for count in free.values() if count > 0)
+        if len(self._returning) > slots:
+            # More slots come back with the next commit: one look and one append will do for these and those.
+            return False
         queues = [queue for queue, hand in self._by_queue.items() if free[id(hand)] > 0]
         limited = bool(self.capacity.limits)
         shut: list[str] = []
@@ -203,8 +205,7 @@ class HandRunner:
             queues = [queue for queue in queues if queue not in shut]
         if not queues:
             return False
-        limit = min(sum(slots for slots in free.values() if slots > 0), PULL)
-        items, more = await self._offers.page(queues, limit=limit, beyond=self._beyond)
+        items, more = await self._offers.page(queues, limit=min(slots, PULL), beyond=self._beyond)
         self.capacity.look(shut)
         wanted: list[Claimed] = []
         late = 0
@@ -332,7 +333,7 @@ class HandRunner:
         started = self._delivery.started(claimed)
         try:
             outcome = await claimed.hand.perform(claimed.intent, self._context(claimed))
-        except Exception as problem:  # noqa: BLE001 - as in `_perform`
+        except Exception as problem:  # noqa: BLE001 - as in `perform`
             outcome = raised(claimed, problem)
         events, work = self._delivery.outcome(claimed, outcome)
         return [started, *events], (_claim(claimed, lease), *work)
@@ -359,6 +360,7 @@ class HandRunner:
             del self._running[work_id], self._claims[work_id]
             self._load[id(hand)] -= 1
             self._ending.discard(work_id)
+            self._returning.discard(work_id)
             self._cancelled.pop(work_id, None)
             self.capacity.release(claimed, None)
             self.budgets.over(claimed)
@@ -371,7 +373,7 @@ class HandRunner:
         work_id, delivery = claimed.work_id, self._delivery
         with with_correlation(claimed.record.correlation_id):
             try:
-                outcome = await self._perform(claimed)
+                outcome = await perform(claimed, self._context(claimed))
             except asyncio.CancelledError:
                 reason = self._cancelled.get(work_id)
                 if reason is None or work_id in self._ending:
@@ -382,13 +384,11 @@ class HandRunner:
                 return
             # From here on a request to cancel comes too late: what came of it is on its way.
             self._ending.add(work_id)
+            self._returning.add(work_id)
             # The slot is free when the work is done, not when that is in the log.
             self.capacity.release(claimed, outcome)
             events, work = delivery.outcome(claimed, outcome, lost=await delivery.lost(claimed, outcome))
             await delivery.finish(claimed, outcome, [*events, *self.budgets.settled(claimed, outcome)], work)
-
-    async def _perform(self, claimed: Claimed) -> Event | Failure:
-        return await perform(claimed, self._context(claimed))
 
     def _context(self, claimed: Claimed) -> HandContext:
         return HandContext(
