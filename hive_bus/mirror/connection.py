@@ -192,6 +192,12 @@ async def connected(
         """What ends a connection is told by `lost`; why none came about is said with the error."""
         connection.trouble = problem
 
+    came, ended = False, asyncio.Event()
+
+    async def closed() -> None:
+        await connection.lost()
+        ended.set()
+
     try:
         try:
             with cancellation_kept():
@@ -205,7 +211,7 @@ async def connected(
                     skip_subject_validation=True,
                     no_echo=not echo,
                     error_cb=failed,
-                    closed_cb=connection.lost,
+                    closed_cb=closed,
                     disconnected_cb=connection.lost,
                     **_way_in(settings),
                 )
@@ -213,16 +219,20 @@ async def connected(
             raise MirrorClientMissing(package="nkeys") from problem
         except (Error, OSError, TimeoutError, ValueError) as problem:
             raise connection.unreachable(connection.trouble or problem) from problem
+        came = True
         _suitable(connection)
         yield connection
     finally:
-        if client.is_connected or client.is_connecting:
-            try:
-                # Where TLS could not begin, nats-py would wait for ever for the end of what never was.
-                async with asyncio.timeout(CLOSE_SECONDS):
+        try:
+            # Where TLS could not begin, nats-py would wait for ever for the end of what never was.
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if client.is_connected or client.is_connecting:
                     await client.close()
-            except (Error, OSError, TimeoutError):
-                pass  # it is gone already, which is what was wanted
+                elif came:
+                    # A task of nats-py's closes what was lost: cut off by the end of the loop, it would leave a socket.
+                    await ended.wait()
+        except (Error, OSError, TimeoutError):
+            pass  # it is gone already, which is what was wanted
 
 
 @contextmanager
