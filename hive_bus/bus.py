@@ -260,11 +260,15 @@ class Bus:
                     await same_epoch(self.store, self.writer.epoch)
                 await reap_dead(self.store.leases)
                 self._lease = ProcessLease(
-                    self.store.leases, owner=self.source, ttl=self.lease_seconds, info=self.about
+                    self.store.leases, owner=self.source, now=self.now, ttl=self.lease_seconds, info=self.about
                 )
                 await self._lease.open()
                 self._tasks.create_task(self._lease.serve(), name="hive-bus lease")
             return self._lease
+
+    def rest(self) -> float:
+        """For how many seconds more nothing is taken from others whose leases are over (:meth:`ProcessLease.rest`)."""
+        return self._lease.rest() if self._lease is not None else 0.0
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run ``work`` beside the bus, which cancels it when it closes. It must not raise: that would end the bus."""

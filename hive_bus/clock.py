@@ -34,7 +34,7 @@ _log = get_logger(__name__)
 
 
 class Struck(NamedTuple):
-    """How many due rows were dealt with, and how many are left to newer processes."""
+    """How many due rows were dealt with, and how many are left: to newer processes, or to later."""
 
     done: int
     left: int
@@ -93,7 +93,9 @@ class Clock:
             self._wake.set()
 
     async def _act(self, item: WorkItem) -> bool:
-        """Do what the row means; False: it is for a newer process."""
+        """Do what the row means; False: it is for a newer process, or for a later time."""
+        if item.reason == "lease" and self.bus.rest():
+            return False
         record, intent = await self._intent(item)
         if record is None or intent is None:
             return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,6 +22,8 @@ from hive_errors import BusClosed, StoreError
 
 TTL: Final = 10.0
 RENEWALS: Final = 4
+LATE: Final = 1 - 1 / RENEWALS
+"""The part of its time after which a process whose lease was not renewed takes it that others' were not either."""
 _MICROSECONDS: Final = 1_000_000
 
 _log = get_logger(__name__)
@@ -39,14 +41,25 @@ class ProcessLease:
     ``lost`` is set when a renewal says that somebody closed it: whoever names it must
     stop, and take a new lease to begin again. A process that merely slept through its
     time goes on if nobody took over. Use it as an async context manager, or ``open`` it,
-    let ``run`` live in a task group, and ``close`` it.
+    let ``run`` live in a task group, and ``close`` it. ``now`` is the database's time, in microseconds.
     """
 
-    def __init__(self, leases: Leases, *, owner: str, ttl: float = TTL, info: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        *,
+        owner: str,
+        now: Callable[[], int],
+        ttl: float = TTL,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
         self.owner = owner
         self.ttl = ttl
         self.lost = asyncio.Event()
         self._leases = leases
+        self._now = now
+        self._renewed_at = 0
+        self._rests_until = 0
         self.opened_at = 0
         self._info: Mapping[str, Any] = info if info is not None else {}
         self._told = ""
@@ -74,8 +87,23 @@ class ProcessLease:
             if self._lease_id is None:
                 self._told = json.dumps(self._info)
                 lease = await self._leases.open(self.owner, ttl=round(self.ttl * _MICROSECONDS), info=self._told)
-                self._lease_id, self.opened_at = lease.lease_id, lease.opened_at
+                self._lease_id, self.opened_at, self._renewed_at = lease.lease_id, lease.opened_at, self._now()
         return self
+
+    def rest(self) -> float:
+        """For how many seconds more this process leaves it to others whose leases are over; 0 as a rule.
+
+        One that did not renew its own in time stood still, or its database was away. The others may have been in the same
+        place, with everything they hold in good hands: they get the time that two renewals take, counted from its own.
+        """
+        if not self.usable:
+            return 0.0
+        if self._is_late():
+            return self.ttl / RENEWALS
+        return max(0, self._rests_until - self._now()) / _MICROSECONDS
+
+    def _is_late(self) -> bool:
+        return self._now() - self._renewed_at > LATE * self.ttl * _MICROSECONDS
 
     @property
     def told(self) -> bool:
@@ -90,7 +118,9 @@ class ProcessLease:
         info = json.dumps(self._info)
         news = info if info != self._told else None
         if await self._leases.renew(self.lease_id, ttl=round(self.ttl * _MICROSECONDS), info=news):
-            self._told = info
+            if self._is_late():
+                self._rests_until = self._now() + round(2 * self.ttl / RENEWALS * _MICROSECONDS)
+            self._told, self._renewed_at = info, self._now()
             return True
         if not self._closed:
             _log.error("lease.lost", lease_id=self.lease_id, owner=self.owner)

@@ -82,7 +82,11 @@ class Rosters:
             while True:
                 await self._asking.wait()
                 await self._pause()
-                await self._look()
+                if rest := self._bus.rest():
+                    # This process stood still, and would find everybody gone.
+                    await asyncio.sleep(rest)
+                else:
+                    await self._look()
         finally:
             self._answer(self._asked, BusClosed(what="group", reason="the bus is closed"))
 

@@ -207,6 +207,8 @@ class Registry:
 
     async def _notice(self) -> None:
         """Say of processes that are gone what they could not say themselves."""
+        if self._bus.rest():
+            return
         leases = self._bus.store.leases
         since = max(self._since - OVERLAP, self._bus.now() - DAY)
         for lease in await leases.ended(since):

@@ -33,6 +33,12 @@ LANES: Final = 2
 CLOCK_SECONDS: Final = 30.0
 CLOCK = "SELECT hive_now(NULL)"
 _CLOSE_SECONDS: Final = 5.0
+_COUNTS_SLEEP: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def elapsed() -> int:
+    """Nanoseconds since this machine started, those that it slept among them where the system counts them."""
+    return time.clock_gettime_ns(_COUNTS_SLEEP)
 
 
 class Database:
@@ -58,7 +64,7 @@ class Database:
         self._lane_locks = [asyncio.Lock() for _ in range(LANES)]
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
-        self._clock_offset = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+        self._clock_offset = time.time_ns() // 1000 - elapsed() // 1000
         self._clock_doubt = float("inf")
         self._clock_read = float("-inf")
 
@@ -225,10 +231,10 @@ class Database:
 
     def now(self) -> int:
         """The server's time as this process knows it, UTC microseconds."""
-        return time.monotonic_ns() // 1000 + self._clock_offset if self._given is None else self._given()
+        return elapsed() // 1000 + self._clock_offset if self._given is None else self._given()
 
     def clock_read(self, server: int, asked: int, answered: int) -> None:
-        """Learn the server's time from an answer: ``asked`` and ``answered`` are ``time.monotonic_ns()`` around it."""
+        """Learn the server's time from an answer: ``asked`` and ``answered`` are :func:`elapsed` around it."""
         doubt = (answered - asked) / 2e9
         old = time.monotonic() - self._clock_read > CLOCK_SECONDS
         if old or doubt <= self._clock_doubt:
@@ -239,9 +245,9 @@ class Database:
     async def read_clock(self) -> None:
         """Ask the server for its time, three times: the quickest answer is the most exact."""
         for _ in range(3):
-            asked = time.monotonic_ns()
+            asked = elapsed()
             server = await self.fetchval(CLOCK)
-            self.clock_read(server, asked, time.monotonic_ns())
+            self.clock_read(server, asked, elapsed())
 
     async def keep_clock(self) -> None:
         """Read the server's clock whenever nobody else has for a while, until cancelled: not every process polls the log."""

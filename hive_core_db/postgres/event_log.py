@@ -13,7 +13,7 @@ from typing import Final
 
 from hive_core_db.postgres import identity
 from hive_core_db.postgres.append import Appender
-from hive_core_db.postgres.database import Database
+from hive_core_db.postgres.database import Database, elapsed
 from hive_core_db.postgres.driver import Row
 from hive_core_db.postgres.facts import Memory
 from hive_core_db.postgres.listener import Listener, Notifier
@@ -176,11 +176,11 @@ class PostgresEventLog:
         now = time.monotonic()
         if now < self._next_poll:
             return None
-        asked = time.monotonic_ns()
+        asked = elapsed()
         row = await self._database.fetchrow(HEAD_AND_TIME)
         assert row is not None
         head, server = row
-        self._database.clock_read(server, asked, time.monotonic_ns())
+        self._database.clock_read(server, asked, elapsed())
         is_news = head > self._seen
         if self._listener.is_alive:
             self._interval = POLL_BESIDE_WAKE_UPS

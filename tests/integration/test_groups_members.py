@@ -309,7 +309,7 @@ async def set_back(bus: Bus) -> None:
 
 async def test_a_lease_is_renewed_until_closed(bus: Bus) -> None:
     """It outlives its time while it is renewed, and ends when it is closed, once and for all."""
-    async with ProcessLease(bus.store.leases, owner="me", ttl=3.0) as lease:
+    async with ProcessLease(bus.store.leases, owner="me", now=bus.now, ttl=3.0) as lease:
         for _ in range(2):
             await _renewed(bus, lease)
         assert [lease.usable] == [True]
@@ -332,4 +332,4 @@ async def _renewed(bus: Bus, lease: ProcessLease) -> None:
 async def test_a_lease_that_is_not_open_has_no_id(bus: Bus) -> None:
     """Naming it too early is an error, not an empty name."""
     with pytest.raises(BusClosed, match="not open yet"):
-        _ = ProcessLease(bus.store.leases, owner="me").lease_id
+        _ = ProcessLease(bus.store.leases, owner="me", now=bus.now).lease_id

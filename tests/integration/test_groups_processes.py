@@ -21,6 +21,7 @@ from tests.integration.group_process import GROUP, Heard, Ready, Spoken
 from tests.support.unmeasured import unmeasured
 
 TTL = 20.0
+SHORT = 8.0
 PATIENCE = 2.0
 """Seconds after which a stopped process that holds a file's lock is let go on for a moment."""
 
@@ -165,6 +166,32 @@ async def test_a_member_that_stands_still_is_replaced_and_comes_back(hive_url: s
         check(await heard(bus, 2 * count), await spoken(bus))
         assert len(set(before.values()) & set(without.values())) == 2
         assert len(set(again.values()) - set(before.values())) == 1
+
+
+async def test_members_that_stood_still_together_keep_what_they_have(hive_url: str) -> None:
+    """Both are stopped past their leases; the first to go on takes nothing from the other, which goes on a second later."""
+    async with processes() as started, open_bus(hive_url) as bus:
+        started += [await start("share", hive_url, name, SHORT) for name in ("ann", "bob")]
+        await ready(bus, "ann", "bob")
+        before = await owners(bus, 2)
+        for process in started:
+            await stop(process, bus)
+        while await alive(bus):
+            await bus.tail.wait(bus.tail.head, timeout=0.05)
+        for process, lives in zip(started, (1, 2), strict=True):
+            process.send_signal(signal.SIGCONT)
+            while len(await alive(bus)) < lives:
+                await bus.tail.wait(bus.tail.head, timeout=0.05)
+            # What must not happen has the time to happen.
+            await asyncio.sleep(1)
+        started.append(await start("publish", hive_url, "speaker", 100))
+        check(await heard(bus, 100), await spoken(bus))
+        assert await owners(bus, 2) == before
+
+
+async def alive(bus: Bus) -> set[str]:
+    """The leases that live."""
+    return {lease.lease_id for lease in await bus.store.leases.live()}
 
 
 async def test_a_member_that_leaves_frees_its_partitions_at_once(hive_url: str) -> None:
