@@ -64,6 +64,8 @@ class Bus:
         self.signals = Signals()
         self.lease_seconds = TTL
         self.about: dict[str, Any] = process_info()
+        # What a service of this process gave up over, by its name, in words for people; `hive status` shows it.
+        self.given_up: dict[str, str] = {}
         self._services: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._spawned: set[asyncio.Task[None]] = set()

@@ -192,7 +192,7 @@ def _mirror(shell: Shell) -> Iterator[Check]:
         async def version() -> str:
             async with connected(settings, name="hive doctor") as connection:
                 await connection.ask("INFO")
-                return str(connection.client.connected_server_version)
+                return connection.server_version
 
         found = f"{settings.url}: nats-server {asyncio.run(version())} with JetStream"
         yield Check(name="NATS", level="ok", found=found)

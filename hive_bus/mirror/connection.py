@@ -56,6 +56,11 @@ class Connection:
         self._when_lost: set[Callable[[], None]] = set()
 
     @property
+    def server_version(self) -> str:
+        """The server's version, such as ``2.11.2``."""
+        return re.sub(r"^<nats server v|>$", "", str(self.client.connected_server_version))
+
+    @property
     def max_payload(self) -> int:
         """How many bytes headers and body of a message may have together."""
         return int(self.client.max_payload)
@@ -246,7 +251,7 @@ def cancellation_kept() -> Iterator[None]:
 
 
 def _suitable(connection: Connection) -> None:
-    version = str(connection.client.connected_server_version)
+    version = connection.server_version
     found = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
     if found < LEAST_VERSION:
         wanted = ".".join(map(str, LEAST_VERSION))

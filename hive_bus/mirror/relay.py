@@ -105,10 +105,11 @@ class Relay:
             await asyncio.sleep(pause)
 
     async def serve(self) -> None:
-        """As ``run``, for a process that does more than this: what stops the relay is said, and the rest goes on."""
+        """As ``run``, for a process that does more than this: what stops the relay is said, also by the process's health, and the rest goes on."""
         try:
             await self.run()
         except HiveError as problem:
+            self._bus.given_up["mirror"] = f"the relay stopped: {problem.message}"
             _log.error("mirror.stopped", code=problem.code, reason=problem.message, advice=problem.advice)
 
     async def _serve(self, connection: Connection) -> None:

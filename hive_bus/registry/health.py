@@ -74,7 +74,8 @@ class Health:
 
     async def check(self, lease: ProcessLease) -> dict[str, str]:
         """Look at every part; what is wrong, by the check's name."""
-        found = {
+        found: dict[str, str | None] = {
+            **self._bus.given_up,
             "loop": self._loop(),
             "appends": "10,000 appends wait for the database" if self._bus.writer.full else None,
         }

@@ -91,6 +91,8 @@ async def test_a_foreign_message_begins_a_new_epoch_and_a_second_one_stops_the_r
             await equal(nats.settings(), bus, await publish(bus, 10))
             await other.publish("hive.hive.events.mirror_test.noted", b"{}")
         assert len(await bus.store.log.epochs()) == 2
+        await Relay(bus, nats.settings(), ack_seconds=QUICK, silence=QUICK).serve()
+        assert "the relay stopped: stream HIVE_hive_2 differs" in bus.given_up["mirror"]
 
 
 async def test_two_hives_with_one_name_are_a_configuration_error(

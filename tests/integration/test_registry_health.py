@@ -92,6 +92,18 @@ async def test_a_group_that_stands_still_is_noticed(bus: Bus) -> None:
             go.set()
 
 
+async def test_a_service_that_gave_up_is_noticed(bus: Bus) -> None:
+    """A part that the process goes on without, as a relay of the log, says why; an alert says it on."""
+    bus.given_up["mirror"] = "the relay stopped: the stream differs"
+    agent = Agent("worker")
+
+    @agent.on(Said)
+    async def walk(record: Record, ctx: Any) -> None: ...
+
+    async with running(agent.crew(bus, health_seconds=OFTEN)), trouble(bus, "mirror", "the relay stopped"):
+        del bus.given_up["mirror"]
+
+
 async def test_a_hand_that_does_not_end_is_noticed(bus: Bus) -> None:
     """It was told to end, and goes on as if nothing had been said."""
     bus.lease_seconds = 2.0
