@@ -264,8 +264,11 @@ class Bus:
                 self._lease = ProcessLease(
                     self.store.leases, owner=self.source, now=self.now, ttl=self.lease_seconds, info=self.about
                 )
-                await self._lease.open()
-                self._tasks.create_task(self._lease.serve(), name="hive-bus lease")
+                try:
+                    await self._lease.open()
+                finally:
+                    if self._lease.usable:
+                        self._tasks.create_task(self._lease.serve(), name="hive-bus lease")
             return self._lease
 
     def rest(self) -> float:

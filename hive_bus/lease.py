@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from hive_bus.tasks import set_within
+from hive_bus.tasks import set_within, to_the_end
 from hive_bus.telemetry import get_logger
 from hive_core_db.store import Leases
 from hive_errors import BusClosed, StoreError
@@ -85,10 +85,14 @@ class ProcessLease:
         """Write the row; opening twice is fine. Raises what the store fails with."""
         async with self._opening:
             if self._lease_id is None:
-                self._told = json.dumps(self._info)
-                lease = await self._leases.open(self.owner, ttl=round(self.ttl * _MICROSECONDS), info=self._told)
-                self._lease_id, self.opened_at, self._renewed_at = lease.lease_id, lease.opened_at, self._now()
+                # Who is cancelled meanwhile must know the row all the same: nobody else could close it.
+                await to_the_end(self._write())
         return self
+
+    async def _write(self) -> None:
+        self._told = json.dumps(self._info)
+        lease = await self._leases.open(self.owner, ttl=round(self.ttl * _MICROSECONDS), info=self._told)
+        self._lease_id, self.opened_at, self._renewed_at = lease.lease_id, lease.opened_at, self._now()
 
     def rest(self) -> float:
         """For how many seconds more this process leaves it to others whose leases are over; 0 as a rule.
