@@ -15,6 +15,7 @@ from hive_bus.record import Record
 from hive_bus.tail import PAGE, Tail
 from hive_bus.topics import check_pattern, expand, matches
 from hive_core_db.records import StoredEvent
+from hive_core_db.rows import StoredRow, plain
 from hive_core_db.store import EventLog
 
 
@@ -99,9 +100,9 @@ class Follower:
         return Page(to_records(rows), self.position)
 
 
-def to_records(rows: Sequence[StoredEvent]) -> list[Record]:
+def to_records(rows: Sequence[StoredRow]) -> list[Record]:
     """Stored rows as records."""
-    return list(map(to_record, rows))
+    return list(map(to_record, map(plain, rows)))
 
 
 async def read(

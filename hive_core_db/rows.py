@@ -5,10 +5,29 @@ Work items are in `work_items`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any, Final, Protocol
 
-from hive_core_db.records import Lease, ParkedKey, QueueDepth, RunWork
+from hive_core_db.records import Lease, ParkedKey, QueueDepth, RunWork, StoredEvent
+
+
+class StoredRow(Protocol):
+    """The columns of a :class:`StoredEvent` by number, in whatever the driver hands them out; a slice of it is a tuple."""
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+# In the quickest way there is, for they come by the million: a plain tuple is copied at once, anything else value by value.
+plain: Final[Callable[[StoredRow], tuple[Any, ...]]] = itemgetter(slice(None))
+_event: Final[Callable[[tuple[Any, ...]], StoredEvent]] = partial(tuple.__new__, StoredEvent)
+
+
+def events_of(rows: Iterable[StoredRow]) -> list[StoredEvent]:
+    """Rows of the log with names for their columns."""
+    return list(map(_event, map(plain, rows)))
 
 
 def lease_of(row: Iterable[Any]) -> Lease:

@@ -26,6 +26,7 @@ from hive_core_db.records import (
     ViewRow,
     WorkItem,
 )
+from hive_core_db.rows import StoredRow
 
 
 class EventLog(Protocol):
@@ -77,6 +78,12 @@ class EventLog(Protocol):
         self, after: int, *, limit: int, topics: Sequence[str] | None = None, until: int | None = None
     ) -> list[StoredEvent]:
         """Events with ``after < position`` (``<= until``), ascending; ``topics`` are full topics, read by their index."""
+        ...
+
+    async def rows(
+        self, after: int, *, limit: int, topics: Sequence[str] | None = None, until: int | None = None
+    ) -> list[StoredRow]:
+        """What ``read`` finds, without a name to the columns: for whoever makes another object of it, or needs few of the rows."""
         ...
 
     async def read_stream(

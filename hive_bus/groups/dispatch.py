@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Final, Literal
 from zlib import crc32
 
-from hive_bus.reading import to_record
+from hive_bus.reading import to_record, to_records
 from hive_bus.record import Record
 from hive_bus.surely import patiently
 from hive_bus.tail import PAGE, Tail
 from hive_bus.topics import check_pattern, expand, matches
 from hive_core_db.records import StoredEvent
+from hive_core_db.rows import StoredRow
 from hive_core_db.store import EventLog
 
 CHUNK: Final = 256
@@ -33,10 +34,11 @@ _REMEMBERED: Final = 65_536
 Key = Literal["stream", "correlation"] | Callable[[Record], str | None]
 """What a group keeps in order: the stream, the correlation id, or a function (None: the group leaves the record out)."""
 
-_position = attrgetter("position")
+_POSITION: Final = StoredEvent._fields.index("position")
+_TOPIC: Final = StoredEvent._fields.index("topic")
 _COLUMN: Final = {
-    "stream": itemgetter(StoredEvent._fields.index("stream")),
-    "correlation": itemgetter(StoredEvent._fields.index("correlation_id")),
+    "stream": StoredEvent._fields.index("stream"),
+    "correlation": StoredEvent._fields.index("correlation_id"),
 }
 
 
@@ -47,7 +49,7 @@ def partition_of(key: str, partitions: int) -> int:
 
 def key_function(key: Key) -> Callable[[Record], str | None]:
     """The function that gives a record's key."""
-    return _COLUMN[key] if isinstance(key, str) else key
+    return itemgetter(_COLUMN[key]) if isinstance(key, str) else key
 
 
 class Topics(dict[str, bool]):
@@ -70,18 +72,18 @@ class Topics(dict[str, bool]):
         return None if len(found) == len(topics) else found
 
 
-class Placement(dict[str, int]):
-    """The partition of each key; remembers as many as fit."""
+class Places(dict[str, list[StoredRow]]):
+    """A list for each partition, found by key; remembers as many keys as fit."""
 
     def __init__(self, partitions: int) -> None:
         super().__init__()
-        self.partitions = partitions
+        self.lists: tuple[list[StoredRow], ...] = tuple([] for _ in range(partitions))
 
-    def __missing__(self, key: str) -> int:
+    def __missing__(self, key: str) -> list[StoredRow]:
         if len(self) >= _REMEMBERED:
             self.clear()
-        number = self[key] = crc32(key.encode()) % self.partitions
-        return number
+        place = self[key] = self.lists[partition_of(key, len(self.lists))]
+        return place
 
 
 class Pages:
@@ -92,18 +94,18 @@ class Pages:
         self._tail = tail
         self._topics = topics
         self._tasks = tasks
-        self._ahead: tuple[int, asyncio.Task[tuple[Sequence[StoredEvent], int]]] | None = None
+        self._ahead: tuple[int, asyncio.Task[tuple[Sequence[StoredRow], int]]] | None = None
         # The wanted ones of the topics up to a position: they hold for every page below it.
         self._listed: tuple[int, Sequence[str] | None] = (0, None)
 
-    async def page(self, after: int) -> tuple[Sequence[StoredEvent], int]:
+    async def page(self, after: int) -> tuple[Sequence[StoredRow], int]:
         """Rows above ``after`` that may be wanted, and the position up to which the log is read with them."""
         ahead, self._ahead = self._ahead, None
-        rows = self._tail.recent(after, limit=PAGE)
+        rows: Sequence[StoredRow] | None = self._tail.recent(after, limit=PAGE)
         if rows is not None:
             if ahead is not None:
                 ahead[1].cancel()
-            return rows, rows[-1].position if rows else after
+            return rows, rows[-1][_POSITION] if rows else after
         if ahead is not None and ahead[0] == after:
             rows, until = await ahead[1]
         else:
@@ -117,20 +119,20 @@ class Pages:
                 await asyncio.sleep(0)
         return rows, until
 
-    async def _fetch(self, after: int) -> tuple[Sequence[StoredEvent], int]:
+    async def _fetch(self, after: int) -> tuple[Sequence[StoredRow], int]:
         return await patiently(lambda: self._read(after))
 
-    async def _read(self, after: int) -> tuple[Sequence[StoredEvent], int]:
+    async def _read(self, after: int) -> tuple[Sequence[StoredRow], int]:
         head, topics = self._listed
         if after >= head:
             # The head first: a topic that appears later than the list of topics lies above it.
             head = self._tail.head
             topics = self._topics.among(await self._log.topics()) if self._topics.patterns else None
             self._listed = head, topics
-        rows: Sequence[StoredEvent] = ()
+        rows: Sequence[StoredRow] = ()
         if topics is None or topics:
-            rows = await self._log.read(after, limit=PAGE, topics=topics, until=head)
-        return rows, rows[-1].position if len(rows) >= PAGE else max(after, head)
+            rows = await self._log.rows(after, limit=PAGE, topics=topics, until=head)
+        return rows, rows[-1][_POSITION] if len(rows) >= PAGE else max(after, head)
 
 
 class Lane:
@@ -163,7 +165,7 @@ class Lane:
         self._reached = reached
         self._most = chunk
         self._chunk = min(chunk, FIRST_CHUNK)
-        self._queue: deque[tuple[list[Record], list[Record], int]] = deque()
+        self._queue: deque[tuple[list[StoredRow], list[Record], int]] = deque()
         self._passed = passed
         self._idle = False
         self._closing = False
@@ -175,18 +177,18 @@ class Lane:
             self.paused = False
         return self.open and not self.paused and not self._closing
 
-    def feed(self, records: list[Record], commands: list[Record], until: int) -> None:
+    def feed(self, rows: list[StoredRow], commands: list[Record], until: int) -> None:
         """Queue what lies between ``fed`` and ``until``."""
         if self._closing or until <= self.fed:
             return
         self.fed = until
-        if self._idle and self._passed is not None and not records and not commands:
+        if self._idle and self._passed is not None and not rows and not commands:
             # Nothing for this lane on the page, as for most lanes on most pages: nobody is woken for it.
             self._passed(until)
             return
         self._idle = False
-        self._queue.append((records, commands, until))
-        self.backlog += len(records)
+        self._queue.append((rows, commands, until))
+        self.backlog += len(rows)
         self._wake.set()
 
     def close(self) -> None:
@@ -206,14 +208,14 @@ class Lane:
                 await self._wake.wait()
                 self._idle = False
                 continue
-            records, commands, until = self._next()
+            rows, commands, until = self._next()
             for record in commands:
                 await self._command(record)
-            if records:
+            if rows:
                 begun = loop.time()
-                await self._handle(records)
-                self.backlog -= len(records)
-                self._pace(len(records), loop.time() - begun)
+                await self._handle(to_records(rows))
+                self.backlog -= len(rows)
+                self._pace(len(rows), loop.time() - begun)
             told = self._reached(until)
             if told is not None:
                 await told
@@ -223,16 +225,16 @@ class Lane:
         fitting = self._most if seconds * self._most <= count * CHUNK_SECONDS else count * CHUNK_SECONDS / seconds
         self._chunk = max(1, min(self._most, 2 * self._chunk, int(fitting)))
 
-    def _next(self) -> tuple[list[Record], list[Record], int]:
+    def _next(self) -> tuple[list[StoredRow], list[Record], int]:
         """A chunk: small pages together, a large one in parts."""
-        records, commands, until = self._queue.popleft()
-        if len(records) > self._chunk:
-            self._queue.appendleft((records[self._chunk :], [], until))
-            return records[: self._chunk], commands, records[self._chunk - 1].position
-        while self._queue and len(records) + len(self._queue[0][0]) <= self._chunk:
+        rows, commands, until = self._queue.popleft()
+        if len(rows) > self._chunk:
+            self._queue.appendleft((rows[self._chunk :], [], until))
+            return rows[: self._chunk], commands, rows[self._chunk - 1][_POSITION]
+        while self._queue and len(rows) + len(self._queue[0][0]) <= self._chunk:
             more, told, until = self._queue.popleft()
-            records, commands = records + more, commands + told
-        return records, commands, until
+            rows, commands = rows + more, commands + told
+        return rows, commands, until
 
 
 class Router:
@@ -250,52 +252,43 @@ class Router:
         self._topics = topics
         self._column = _COLUMN[key] if isinstance(key, str) else None
         self._key = key_function(key)
-        self._placement = Placement(partitions)
+        self._places = Places(partitions)
         self._commands = frozenset(commands)
         self._command_key = command_key
 
-    def route(self, rows: Sequence[StoredEvent], until: int, lanes: Sequence[Lane]) -> None:
+    def route(self, rows: Sequence[StoredRow], until: int, lanes: Sequence[Lane]) -> None:
         """Feed every lane what is its own of a page that reaches ``until``."""
-        buckets: list[list[StoredEvent] | None] = [None] * self._placement.partitions
-        for lane in lanes:
-            buckets[lane.number] = []
-        self._sort(rows, buckets)
+        self._sort(rows)
         told = self._told(rows)
-        first = rows[0].position if rows else until
+        first = rows[0][_POSITION] if rows else until
         for lane in lanes:
-            bucket = buckets[lane.number]
+            own = self._places.lists[lane.number]
+            own = [row for row in own if row[_POSITION] > lane.fed] if lane.fed >= first else own.copy()
             commands = [record for number, record in told if number == lane.number and record.position > lane.fed]
-            records = list(map(to_record, bucket)) if bucket else []
-            if records and lane.fed >= first:
-                records = [record for record in records if record.position > lane.fed]
-            lane.feed(records, commands, until)
+            lane.feed(own, commands, until)
+        for place in self._places.lists:
+            place.clear()
 
-    def _sort(self, rows: Sequence[StoredEvent], buckets: list[list[StoredEvent] | None]) -> None:
-        placement, column, topics = self._placement, self._column, self._topics
-        if self._topics.patterns:
-            rows = [row for row in rows if topics[row.topic]]
+    def _sort(self, rows: Sequence[StoredRow]) -> None:
+        places, column, topics = self._places, self._column, self._topics
         if column is not None:
-            for row, number in zip(rows, map(placement.__getitem__, map(column, rows)), strict=True):
-                bucket = buckets[number]
-                if bucket is not None:
-                    bucket.append(row)
+            for row in rows:
+                if topics[row[_TOPIC]]:
+                    places[row[column]].append(row)
             return
         for row in rows:
-            record = to_record(row)
-            key = self._key(record)
-            bucket = None if key is None else buckets[placement[key]]
-            if bucket is not None:
-                bucket.append(record)
+            if topics[row[_TOPIC]] and (key := self._key(to_record(row))) is not None:
+                places[key].append(row)
 
-    def _told(self, rows: Sequence[StoredEvent]) -> list[tuple[int, Record]]:
+    def _told(self, rows: Sequence[StoredRow]) -> list[tuple[int, Record]]:
         """Commands to lanes, each with its lane's number."""
         found: list[tuple[int, Record]] = []
         if self._command_key is None:
             return found
         for row in rows:
-            if row.topic in self._commands:
+            if row[_TOPIC] in self._commands:
                 record = to_record(row)
                 key = self._command_key(record)
                 if key is not None:
-                    found.append((self._placement[key], record))
+                    found.append((partition_of(key, len(self._places.lists)), record))
         return found

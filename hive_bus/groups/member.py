@@ -243,8 +243,10 @@ class GroupMember:
 
     def _passed(self, owned: Owned, position: int) -> None:
         """A page held nothing of this partition: it counts as handled, and is stored when something is."""
-        owned.handled = max(owned.handled, position)
+        before, owned.handled = owned.handled, max(owned.handled, position)
         self._dirty.set()
+        if any(before < goal <= owned.handled for goal in self._goals):
+            self._progress.set()
 
     async def _store(self, owned: Owned) -> None:
         if not await self._move([(owned, owned.handled)]):

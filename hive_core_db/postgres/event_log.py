@@ -6,18 +6,17 @@ A page is fetched whole: no cursor and no transaction outlives a call.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Final
 
 from hive_core_db.postgres import identity
 from hive_core_db.postgres.append import Appender
 from hive_core_db.postgres.database import Database, elapsed
-from hive_core_db.postgres.driver import Row
 from hive_core_db.postgres.facts import Memory
 from hive_core_db.postgres.listener import Listener, Notifier
 from hive_core_db.records import Appended, AppendRequest, Epoch, LogMeta, StoredEvent, Verdict
+from hive_core_db.rows import StoredRow, events_of
 from hive_errors.store import LogCorrupt
 
 _COLUMNS = ", ".join(StoredEvent._fields)
@@ -99,10 +98,9 @@ POLL_BESIDE_WAKE_UPS: Final = 1.0
 QUICKEST_POLL: Final = 0.01
 SLOWEST_POLL: Final = 1.0
 
-_event: Callable[[Iterable[object]], StoredEvent] = partial(tuple.__new__, StoredEvent)
-# The driver's rows as tuples, and these as events: a third of a microsecond each, for they come by the million.
-_whole: Callable[[Row], tuple[object, ...]] = itemgetter(slice(None))
-_payload = itemgetter(StoredEvent._fields.index("payload"))
+_PAYLOAD: Final = StoredEvent._fields.index("payload")
+_payload = itemgetter(_PAYLOAD)
+_position = itemgetter(StoredEvent._fields.index("position"))
 
 
 class PostgresEventLog:
@@ -202,9 +200,15 @@ class PostgresEventLog:
         Raises:
             LogCorrupt: A position is missing where no epoch begins.
         """
+        return events_of(await self.rows(after, limit=limit, topics=topics, until=until))
+
+    async def rows(
+        self, after: int, *, limit: int, topics: Sequence[str] | None = None, until: int | None = None
+    ) -> list[StoredRow]:
+        """Return the page behind ``after`` as it came; raises what ``read`` raises."""
         last = _LAST if until is None else until
         if topics is None:
-            return await self._checked(after, await self._page(PAGE, after, last, limit))
+            return await self._checked(after, await self._rows(PAGE, after, last, limit))
         return await self._of_topics(topics, after, last, limit, "ASC")
 
     async def read_stream(
@@ -252,7 +256,7 @@ class PostgresEventLog:
 
     async def latest(self, topics: Sequence[str], *, limit: int, before: int | None = None) -> list[StoredEvent]:
         """Return the newest events of these topics, newest first."""
-        return await self._of_topics(topics, -1, _LAST if before is None else before - 1, limit, "DESC")
+        return events_of(await self._of_topics(topics, -1, _LAST if before is None else before - 1, limit, "DESC"))
 
     async def topics(self) -> list[str]:
         """Return every topic that the log has seen, sorted."""
@@ -270,21 +274,23 @@ class PostgresEventLog:
 
     async def _of_topics(
         self, topics: Sequence[str], after: int, until: int, limit: int, order: str
-    ) -> list[StoredEvent]:
+    ) -> list[StoredRow]:
         wanted = list(dict.fromkeys(topics))
         if not wanted:
             return []
         if len(wanted) == 1:
-            return await self._page(ONE_TOPIC.format(order=order, limit=int(limit)), wanted[0], after, until)
-        return await self._page(TOPICS_PAGE.format(order=order, limit=int(limit)), wanted, after, until)
+            return await self._rows(ONE_TOPIC.format(order=order, limit=int(limit)), wanted[0], after, until)
+        return await self._rows(TOPICS_PAGE.format(order=order, limit=int(limit)), wanted, after, until)
 
     async def _page(self, statement: str, *values: object) -> list[StoredEvent]:
-        found: list[Row] = await self._database.fetch(statement, *values)
-        rows = list(map(_event, map(_whole, found)))
+        return events_of(await self._rows(statement, *values))
+
+    async def _rows(self, statement: str, *values: object) -> list[StoredRow]:
+        rows: list[StoredRow] = [*await self._database.fetch(statement, *values)]
         if None in map(_payload, rows):
             for index, row in enumerate(rows):
                 if _payload(row) is None:
-                    rows[index] = row._replace(payload=await self._large(row))
+                    rows[index] = (*row[:_PAYLOAD], await self._large(StoredEvent(*row[:])), *row[_PAYLOAD + 1 :])
         return rows
 
     async def _large(self, row: StoredEvent) -> str:
@@ -293,14 +299,14 @@ class PostgresEventLog:
             raise LogCorrupt(position=row.position, reason=f"its payload, blob {row.digest}, is gone")
         return bytes(body).decode()
 
-    async def _checked(self, after: int, rows: list[StoredEvent]) -> list[StoredEvent]:
+    async def _checked(self, after: int, rows: list[StoredRow]) -> list[StoredRow]:
         """Return the rows if no position is missing behind ``after``; an epoch's start may follow a jump."""
-        if not rows or rows[-1].position - after == len(rows):
+        if not rows or _position(rows[-1]) - after == len(rows):
             return rows
         starts = {row[0] for row in await self._database.fetch(EPOCH_STARTS)}
         previous = after
-        for row in rows:
-            if row.position != previous + 1 and row.position not in starts:
+        for position in map(_position, rows):
+            if position != previous + 1 and position not in starts:
                 raise LogCorrupt(position=previous + 1, reason="this position is missing")
-            previous = row.position
+            previous = position
         return rows

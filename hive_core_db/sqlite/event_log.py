@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from functools import partial
 from operator import itemgetter
 from typing import Final
 
 from hive_core_db.records import AppendRequest, Epoch, LogMeta, StoredEvent, Verdict
+from hive_core_db.rows import StoredRow, events_of
 from hive_core_db.sqlite import identity
 from hive_core_db.sqlite.append import Appender
 from hive_core_db.sqlite.blobs import GET_BLOB
@@ -57,8 +57,9 @@ AT_OR_BELOW = "SELECT position, recorded_at FROM events WHERE position <= ? ORDE
 
 _COMPOUND_LIMIT: Final = 400
 _FOREVER: Final = 2**63 - 1
-_event: Callable[[tuple[object, ...]], StoredEvent] = partial(tuple.__new__, StoredEvent)
-_payload = itemgetter(StoredEvent._fields.index("payload"))
+_PAYLOAD: Final = StoredEvent._fields.index("payload")
+_payload = itemgetter(_PAYLOAD)
+_position = itemgetter(StoredEvent._fields.index("position"))
 
 
 class SqliteEventLog:
@@ -129,9 +130,15 @@ class SqliteEventLog:
         Raises:
             LogCorrupt: A position is missing where no epoch begins.
         """
+        return events_of(await self.rows(after, limit=limit, topics=topics, until=until))
+
+    async def rows(
+        self, after: int, *, limit: int, topics: Sequence[str] | None = None, until: int | None = None
+    ) -> list[StoredRow]:
+        """Return the page behind ``after`` as it came; raises what ``read`` raises."""
         last = _FOREVER if until is None else until
         if topics is None:
-            return await self._runner.read(lambda db: _checked(db, after, _page(db, PAGE, (after, last, limit))))
+            return await self._runner.read(lambda db: _checked(db, after, _rows(db, PAGE, (after, last, limit))))
         if not topics:
             return []
         return await self._of_topics(topics, after, last, limit, "ASC")
@@ -192,7 +199,7 @@ class SqliteEventLog:
         """Return the newest events of these topics, newest first."""
         if not topics:
             return []
-        return await self._of_topics(topics, -1, _FOREVER if before is None else before - 1, limit, "DESC")
+        return events_of(await self._of_topics(topics, -1, _FOREVER if before is None else before - 1, limit, "DESC"))
 
     async def topics(self) -> list[str]:
         """Return every topic that the log has seen, sorted."""
@@ -236,7 +243,7 @@ class SqliteEventLog:
 
     async def _of_topics(
         self, topics: Sequence[str], after: int, until: int, limit: int, order: str
-    ) -> list[StoredEvent]:
+    ) -> list[StoredRow]:
         wanted = list(dict.fromkeys(topics))
         values: tuple[object, ...]
         if len(wanted) > _COMPOUND_LIMIT:
@@ -248,15 +255,19 @@ class SqliteEventLog:
             merged = " UNION ALL ".join([_OF_TOPIC] * len(wanted))
             statement = f"{_EVENTS} WHERE position IN ({merged} ORDER BY 1 {order} LIMIT ?) ORDER BY position {order}"
             values = (*(value for topic in wanted for value in (topic, after, until)), limit)
-        return await self._runner.read(lambda db: _page(db, statement, values))
+        return await self._runner.read(lambda db: _rows(db, statement, values))
 
 
 def _page(db: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> list[StoredEvent]:
-    rows = list(map(_event, db.execute(statement, values).fetchall()))
+    return events_of(_rows(db, statement, values))
+
+
+def _rows(db: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> list[StoredRow]:
+    rows: list[StoredRow] = db.execute(statement, values).fetchall()
     if None in map(_payload, rows):
         for index, row in enumerate(rows):
             if _payload(row) is None:
-                rows[index] = row._replace(payload=_large(db, row))
+                rows[index] = (*row[:_PAYLOAD], _large(db, StoredEvent(*row[:])), *row[_PAYLOAD + 1 :])
     return rows
 
 
@@ -267,14 +278,14 @@ def _large(db: sqlite3.Connection, row: StoredEvent) -> str:
     return bytes(body[0]).decode()
 
 
-def _checked(db: sqlite3.Connection, after: int, rows: list[StoredEvent]) -> list[StoredEvent]:
+def _checked(db: sqlite3.Connection, after: int, rows: list[StoredRow]) -> list[StoredRow]:
     """Return the rows if no position is missing behind ``after``; an epoch's start may follow a jump."""
-    if not rows or rows[-1].position - after == len(rows):
+    if not rows or _position(rows[-1]) - after == len(rows):
         return rows
     starts = {start for (start,) in db.execute(EPOCH_STARTS)}
     previous = after
-    for row in rows:
-        if row.position != previous + 1 and row.position not in starts:
+    for position in map(_position, rows):
+        if position != previous + 1 and position not in starts:
             raise LogCorrupt(position=previous + 1, reason="this position is missing")
-        previous = row.position
+        previous = position
     return rows

@@ -132,6 +132,17 @@ async def test_topics_are_read_in_the_log_s_order(store: Store) -> None:
     assert positions(await store.log.read(0, limit=3, topics=[f"t.{n}" for n in range(900)] + ["b.x"])) == [2, 6]
 
 
+async def test_rows_without_names_are_those_that_are_read(store: Store) -> None:
+    """The same columns of the same events, by number, whether one came from the log, a topic's index or from beside the log."""
+    for new in (event(topic="a.x"), event(topic="b.x", payload=BIG), event(topic="a.x")):
+        await appended(store, new)
+    for topics in (None, ["b.x", "a.x"], ["b.x"]):
+        read = await store.log.read(0, limit=2, topics=topics)
+        rows = await store.log.rows(0, limit=2, topics=topics)
+        assert [row[:] for row in rows] == [tuple(row) for row in rows] == read
+    assert await store.log.rows(0, limit=2, topics=[]) == []
+
+
 async def test_the_newest_events_of_topics_come_newest_first(store: Store) -> None:
     """``latest`` reads backwards, from the head or from below a position."""
     for topic in ["a.x", "b.x", "a.x", "c.x", "a.x"]:

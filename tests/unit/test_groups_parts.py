@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_bus.groups.balance import fair_share, surplus
-from hive_bus.groups.dispatch import Lane, Placement, Router, Topics, partition_of
+from hive_bus.groups.dispatch import Lane, Places, Router, Topics, partition_of
 from hive_bus.groups.parking import RetryPolicy, describe, hopeless
 from hive_bus.record import Record
 from hive_bus.tasks import together
 from hive_core_db.records import StoredEvent
+from hive_core_db.rows import StoredRow
 from hive_errors import UndecodableEvent
 
 
@@ -42,7 +43,10 @@ def test_what_is_too_much_is_given_up_from_the_end() -> None:
 def test_a_key_has_one_partition_for_ever() -> None:
     """The hash is part of what is stored: it may never change."""
     assert [partition_of(key, 16) for key in ("a", "order/1", "ключ")] == [3, 13, 10]
-    assert [Placement(16)[key] for key in ("a", "order/1", "ключ")] == [3, 13, 10]
+    places = Places(16)
+    assert [places[key] is places.lists[number] for key, number in (("a", 3), ("order/1", 13), ("ключ", 10))] == [
+        True
+    ] * 3
 
 
 @pytest.mark.parametrize(
@@ -110,10 +114,10 @@ def test_a_lane_handles_everything_once_in_order(pages: list[int], chunk: int) -
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(lane.run())
             for size in pages:
-                records = [Record._make(event(position + n)) for n in range(1, size + 1)]
+                rows: list[StoredRow] = [event(position + n) for n in range(1, size + 1)]
                 position += size
-                lane.feed(records, [], position)
-                lane.feed(records, [], position)
+                lane.feed(rows, [], position)
+                lane.feed(rows, [], position)
                 await asyncio.sleep(0)
             while lane.backlog:
                 await asyncio.sleep(0)
