@@ -410,31 +410,6 @@ async def test_a_large_body_comes_back_whole(bus: Bus) -> None:
     assert record.event == Placed(note=note)
 
 
-async def test_a_lease_is_the_processes_own(bus: Bus) -> None:
-    """It is opened once, and shared by whoever asks."""
-    first, second = await asyncio.gather(bus.open_lease(), bus.open_lease())
-    assert first is second
-    assert [lease.lease_id for lease in await bus.store.leases.live()] == [first.lease_id]
-
-
-async def test_who_is_cancelled_while_a_lease_opens_leaves_none_behind(hive_url: str) -> None:
-    """At whatever point: the row is known to the bus, which closes it, so nobody has to find out that the process is gone."""
-    for steps in range(0, 40, 3):
-        async with open_bus(hive_url) as bus:
-            opening = asyncio.create_task(bus.open_lease())
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            opening.cancel()
-            await asyncio.wait([opening])
-            leases = await bus.store.leases.live()
-            assert len(leases) <= 1
-            # Whoever asks next has that one, and it is kept.
-            assert (await bus.open_lease()).usable
-            assert len(await bus.store.leases.live()) == 1
-        async with open_bus(hive_url) as after:
-            assert await after.store.leases.live() == []
-
-
 async def test_the_default_database_is_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an address, HIVE_DB says where."""
     monkeypatch.setenv("HIVE_DB", f"sqlite:///{tmp_path / 'there.db'}")

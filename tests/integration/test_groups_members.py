@@ -11,9 +11,8 @@ from hive_bus import FROM_NOW, Bus, Record, open_bus
 from hive_bus.groups.dispatch import ROOM, partition_of
 from hive_bus.groups.handler import Context, HandlerGroup
 from hive_bus.groups.member import GroupMember, Owned
-from hive_bus.lease import ProcessLease
 from hive_core_db.records import AppendRequest, NewEvent
-from hive_errors import BusClosed, GroupTaken
+from hive_errors import GroupTaken
 from tests.support.handling import Answered, Said, answers, number_of, running, say, until
 from tests.support.patience import WITHIN
 from tests.support.tables import change
@@ -305,31 +304,3 @@ async def test_a_redelivered_record_publishes_the_same_events(bus: Bus) -> None:
 async def set_back(bus: Bus) -> None:
     """As a person would, with the database's own tools."""
     change(bus.store.url, "UPDATE partitions SET position = 0")
-
-
-async def test_a_lease_is_renewed_until_closed(bus: Bus) -> None:
-    """It outlives its time while it is renewed, and ends when it is closed, once and for all."""
-    async with ProcessLease(bus.store.leases, owner="me", now=bus.now, ttl=3.0) as lease:
-        for _ in range(2):
-            await _renewed(bus, lease)
-        assert [lease.usable] == [True]
-    await lease.close()
-    assert [lease.usable, await bus.store.leases.live()] == [False, []]
-
-
-async def _renewed(bus: Bus, lease: ProcessLease) -> None:
-    async def expires_at() -> int:
-        (row,) = [row for row in await bus.store.leases.live() if row.lease_id == lease.lease_id]
-        return row.expires_at
-
-    async def is_later() -> bool:
-        return await expires_at() > before
-
-    before = await expires_at()
-    await until(is_later, bus)
-
-
-async def test_a_lease_that_is_not_open_has_no_id(bus: Bus) -> None:
-    """Naming it too early is an error, not an empty name."""
-    with pytest.raises(BusClosed, match="not open yet"):
-        _ = ProcessLease(bus.store.leases, owner="me", now=bus.now).lease_id
