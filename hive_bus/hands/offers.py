@@ -97,13 +97,16 @@ class Offers:
             return longest
         return max(0.0, min(longest, self._ripe_at - asyncio.get_running_loop().time()))
 
+    def anew(self) -> None:
+        """Look again: what was left to rivals before is seen again, or waits for something else."""
+        self._ripe_at = None
+
     async def page(self, queues: Sequence[str], *, limit: int, beyond: int) -> tuple[list[WorkItem], bool]:
         """Up to ``limit`` items to try, and ``beyond`` that many which are known to wait for something; whether more may be there."""
         rivals = await self._count() if self._calm < PEACE else 1
         wished = limit * rivals + beyond
         # Few sizes: a database that prepares its statements does so for each.
         window = max(SMALLEST, min(1 << (wished - 1).bit_length(), FARTHEST))
-        self._ripe_at = None
         if rivals > 1 and self._is_long:
             items = await self._look(queues, window, self._stretch)
             if len(items) * CROWDED >= limit:

@@ -78,8 +78,7 @@ class HandRunner:
         self._load = {id(hand): 0 for hand in hands}
         self._cancelled: dict[str, str] = {}
         self._ending: set[str] = set()
-        # Of those the ones whose outcome is being appended.
-        self._returning: set[str] = set()
+        self._returning: set[str] = set()  # of those, whose outcome is being appended
         self._by_queue = {queue: hand for hand in reversed(hands) for queue in hand.queues}
         self._topics = {hand.intent.TOPIC for hand in hands}
         self._offers = Offers(bus, worker=self.worker, by_queue=self._by_queue)
@@ -126,8 +125,13 @@ class HandRunner:
             while not self._draining or self._running:
                 self._wake.clear()
                 await self._cancel_asked(lease)
+                # What was just started takes its first step: it may be done with that.
+                await asyncio.sleep(0)
+                if self._draining or len(self._returning) > sum(self._free().values()):
+                    # More slots come back with the next commit than are free: one look will do for these and those.
+                    await set_within(self._wake, POLL)
                 # A database that is away fails before anything is claimed: from there on the appends are patient.
-                if self._draining or not await patiently(partial(self._pull, lease, group)):
+                elif not await patiently(partial(self._pull, lease, group)):
                     await set_within(self._wake, self.capacity.pause(self._offers.pause(POLL)))
             for task in watching:
                 task.cancel()
@@ -188,15 +192,13 @@ class HandRunner:
                 self._ending.add(work_id)
                 self._running[work_id].cancel()
 
+    def _free(self) -> dict[int, int]:
+        return {id(hand): max(0, hand.concurrency - self._load[id(hand)]) for hand in self._hands}
+
     async def _pull(self, lease: ProcessLease, group: asyncio.TaskGroup) -> bool:
         """Claim what there are free slots for, in one read of all queues; whether more may be waiting."""
-        # What was just started takes its first step: it may be done with that.
-        await asyncio.sleep(0)
-        free = {id(hand): hand.concurrency - self._load[id(hand)] for hand in self._hands}
-        slots = sum(count for count in free.values() if count > 0)
-        if len(self._returning) > slots:
-            # More slots come back with the next commit: one look and one append will do for these and those.
-            return False
+        self._offers.anew()
+        free = self._free()
         queues = [queue for queue, hand in self._by_queue.items() if free[id(hand)] > 0]
         limited = bool(self.capacity.limits)
         shut: list[str] = []
@@ -205,7 +207,7 @@ class HandRunner:
             queues = [queue for queue in queues if queue not in shut]
         if not queues:
             return False
-        items, more = await self._offers.page(queues, limit=min(slots, PULL), beyond=self._beyond)
+        items, more = await self._offers.page(queues, limit=min(sum(free.values()), PULL), beyond=self._beyond)
         self.capacity.look(shut)
         wanted: list[Claimed] = []
         late = 0
