@@ -54,7 +54,6 @@ class Database:
         self.url = url
         self._given = given
         self._command_timeout = command_timeout
-        self._identity = Identity(url)
         self._pid = os.getpid()
         self._closed = False
         self._identity = Identity(url)
